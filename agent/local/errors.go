@@ -1,0 +1,9 @@
+package local
+
+import "errors"
+
+// ErrDiskLocked: another process holds a lock on a disk of the VM. Never forced; the start is retried.
+var ErrDiskLocked = errors.New("disk lock held by another process")
+
+// ErrNoDomain: the hypervisor knows no such domain.
+var ErrNoDomain = errors.New("no such domain")

@@ -1,0 +1,107 @@
+package pool
+
+import "time"
+
+// AlertKind is a stable code for a kind of alert.
+type AlertKind string
+
+// Alert is an open problem that a person should know of. It is removed when the problem is gone.
+type Alert struct {
+	ID       AlertID
+	Kind     AlertKind
+	Server   ServerID
+	VM       VMID
+	Text     string
+	Since    time.Time
+	Revision Revision
+}
+
+// OperationKind says what an operation does.
+type OperationKind int
+
+// Kinds of operation.
+const (
+	OperationUnspecified OperationKind = iota
+	OperationStart
+	OperationStop
+	OperationKill
+	OperationRestart
+	OperationMigrate
+	OperationRelocate
+	OperationEvacuate
+	OperationFailover
+	OperationRemoveServer
+	OperationShutdownServer
+)
+
+// String returns the kind's word.
+func (k OperationKind) String() string {
+	return word([]string{"unspecified", "start", "stop", "kill", "restart", "migrate", "relocate", "evacuate",
+		"failover", "remove-server", "shutdown-server"}, int(k))
+}
+
+// Outcome says how an operation stands.
+type Outcome int
+
+// Outcomes.
+const (
+	OutcomeUnspecified Outcome = iota
+	OutcomeRunning
+	OutcomeDone
+	OutcomeFailed
+	OutcomeCancelled
+)
+
+// String returns the outcome's word.
+func (o Outcome) String() string {
+	return word([]string{"unspecified", "running", "done", "failed", "cancelled"}, int(o))
+}
+
+// Operation is a long-running request: who asked for what, how far it is, how it ended.
+type Operation struct {
+	ID   OperationID
+	Kind OperationKind
+	VM   VMID
+	// Server is the target (migrate, relocate) or the subject (evacuate, failover, server commands).
+	Server ServerID
+	Source ServerID
+	// Phase is a word for people; it changes with the operation's steps.
+	Phase   string
+	Outcome Outcome
+	// Error is why it failed, or why it waits.
+	Error     string
+	Requested Mark
+	RequestID string
+	// StartEpoch is the VM's claim epoch when the operation was created.
+	StartEpoch Epoch
+	// Cancel: somebody asked to cancel it.
+	Cancel   bool
+	Finished time.Time
+	Progress Progress
+	Revision Revision
+}
+
+// Progress of a transfer or of a batch.
+type Progress struct {
+	ItemsDone, ItemsTotal                   int
+	BytesDone, BytesTotal, BytesPerSecond   int64
+	ExpectedDowntime, EstimatedTimeToFinish time.Duration
+}
+
+// Event is one line of the pool's history.
+type Event struct {
+	ID EventID
+	At time.Time
+	// Kind is a stable code, such as "SERVER_LOST".
+	Kind   string
+	Server ServerID
+	VM     VMID
+	// Actor is who did it: "leader srv-1", "agent srv-2", or an operator's identity.
+	Actor string
+	// Text is one sentence for people.
+	Text      string
+	Operation OperationID
+	// LeaderRevision names the leadership that decided it, where one did.
+	LeaderRevision Revision
+	Revision       Revision
+}

@@ -1,0 +1,133 @@
+package pool
+
+import "time"
+
+// FenceDevice is one power switch of a server: a ClusterLabs fence program and its parameters.
+type FenceDevice struct {
+	// Agent is the program's name, such as "fence_ipmilan".
+	Agent string
+	// Params are passed on its standard input as key=value.
+	Params map[string]string
+	// SecretFiles maps parameter names to files on the fencing servers that hold their values.
+	SecretFiles map[string]string
+	Timeout     time.Duration
+}
+
+// Server is a server's registration and what operators want of it.
+type Server struct {
+	ID ServerID
+	// Address is host:port of its agent.
+	Address  string
+	HostUUID string
+	// Maintenance: every VM leaves, none arrives.
+	Maintenance     bool
+	MaintenanceMark Mark
+	// InboundLock: VMs may leave, none arrives.
+	InboundLock     bool
+	InboundLockMark Mark
+	// Fence lists the power switches; all must report off.
+	Fence  []FenceDevice
+	Labels map[string]string
+	// ReservedMemoryBytes is kept for the server itself.
+	ReservedMemoryBytes int64
+	// Removing: the server is being taken out of the pool.
+	Removing bool
+	// ShuttingDown: a clean shutdown or reboot was announced by the server.
+	ShuttingDown bool
+	Revision     Revision
+}
+
+// Member is a server's leased presence: while its key exists, the session lives.
+type Member struct {
+	Server  ServerID
+	Session Session
+	LeaseID int64
+	// Version is the agent's version.
+	Version     string
+	Incarnation string
+	// BootID identifies one boot of the server's kernel.
+	BootID      string
+	MemoryBytes int64
+	CPUs        int
+	// Guard: its guard is running and holds what it is given.
+	Guard bool
+	// Watchdog is the armed hardware watchdog's time-out; zero without one.
+	Watchdog time.Duration
+	// Lacks names, for each VM that cannot run there, what is missing.
+	Lacks map[VMID][]string
+	// StorageLost: it has lost its path to the shared storage.
+	StorageLost bool
+	// RosterRevision is the newest roster that this member has acknowledged.
+	RosterRevision Revision
+	// EtcdVoter: it carries a voting member of the embedded etcd.
+	EtcdVoter bool
+	Since     time.Time
+	Revision  Revision
+}
+
+// Proof says how a lost server is known to be harmless.
+type Proof int
+
+// Proofs, in the order in which they are tried. docs/safety.md, "Fencing".
+const (
+	ProofNone Proof = iota
+	ProofReleased
+	ProofPower
+	ProofWatchdog
+	ProofGuard
+	ProofConfirmed
+)
+
+// String returns the proof's word.
+func (p Proof) String() string {
+	return word([]string{"none", "released", "power", "watchdog", "guard", "confirmed"}, int(p))
+}
+
+// Fence records what was proven about a lost session of a server.
+type Fence struct {
+	Server ServerID
+	// Session is the newest session that the proof covers; earlier ones are covered too.
+	Session Session
+	Proof   Proof
+	// At and By: when, by the leader's wall clock, and by whom (a server's leader, or an operator).
+	At time.Time
+	By string
+	// Evidence is one sentence on what was seen.
+	Evidence string
+	Revision Revision
+}
+
+// Covers reports whether the fence proves session harmless.
+func (f Fence) Covers(session Session) bool { return f.Proof != ProofNone && session <= f.Session }
+
+// Standing is a server's place on the roster of those that may lead.
+type Standing int
+
+// Standings.
+const (
+	StandingUnspecified Standing = iota
+	// StandingPending: must be asked in a failsafe round, may not lead.
+	StandingPending
+	// StandingInForce: may lead.
+	StandingInForce
+)
+
+// String returns the standing's word.
+func (s Standing) String() string {
+	return word([]string{"unspecified", "pending", "in force"}, int(s))
+}
+
+// Roster lists who may lead, and so who must answer in a failsafe round.
+type Roster struct {
+	Standing map[ServerID]Standing
+	Revision Revision
+}
+
+// Leader is the election's current winner.
+type Leader struct {
+	Server ServerID
+	// Revision is the create revision of its election key: the guard of every leader write.
+	Revision Revision
+	// Key is its election key.
+	Key string
+}

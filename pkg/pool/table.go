@@ -1,0 +1,131 @@
+package pool
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+)
+
+// chunkSize bounds one chunk of a Table. With n entries a change copies about chunkSize + n/chunkSize words:
+// cheapest near the square root of the largest pool we size for (10,000 VMs).
+const chunkSize = 128
+
+// Table is an immutable ordered map. With and Without return a changed copy that shares all but one chunk with
+// the original, so a snapshot per revision is cheap. The zero value is an empty table. Safe for concurrent reads.
+type Table[K cmp.Ordered, V any] struct {
+	chunks [][]entry[K, V]
+	size   int
+}
+
+type entry[K cmp.Ordered, V any] struct {
+	key   K
+	value V
+}
+
+// NewTable builds a table from m in one go.
+func NewTable[K cmp.Ordered, V any](m map[K]V) Table[K, V] {
+	all := make([]entry[K, V], 0, len(m))
+	for k, v := range m {
+		all = append(all, entry[K, V]{k, v})
+	}
+	slices.SortFunc(all, func(a, b entry[K, V]) int { return cmp.Compare(a.key, b.key) })
+	t := Table[K, V]{size: len(all)}
+	for c := range slices.Chunk(all, chunkSize/2) {
+		t.chunks = append(t.chunks, slices.Clip(c))
+	}
+	return t
+}
+
+// Len returns the number of entries.
+func (t Table[K, V]) Len() int { return t.size }
+
+// Get returns the value stored under k.
+func (t Table[K, V]) Get(k K) (V, bool) {
+	c, i, ok := t.find(k)
+	if !ok {
+		var none V
+		return none, false
+	}
+	return t.chunks[c][i].value, true
+}
+
+// Has reports whether k is present.
+func (t Table[K, V]) Has(k K) bool {
+	_, _, ok := t.find(k)
+	return ok
+}
+
+// All yields entries in key order.
+func (t Table[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, c := range t.chunks {
+			for _, e := range c {
+				if !yield(e.key, e.value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Keys returns all keys in order. The slice is the caller's.
+func (t Table[K, V]) Keys() []K {
+	keys := make([]K, 0, t.size)
+	for k := range t.All() {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// With returns a copy in which k maps to v.
+func (t Table[K, V]) With(k K, v V) Table[K, V] {
+	if len(t.chunks) == 0 {
+		return Table[K, V]{chunks: [][]entry[K, V]{{{k, v}}}, size: 1}
+	}
+	c, i, ok := t.find(k)
+	chunk := slices.Clone(t.chunks[c])
+	if ok {
+		chunk[i].value = v
+		return Table[K, V]{chunks: replaced(t.chunks, c, chunk), size: t.size}
+	}
+	chunk = slices.Insert(chunk, i, entry[K, V]{k, v})
+	if len(chunk) <= chunkSize {
+		return Table[K, V]{chunks: replaced(t.chunks, c, chunk), size: t.size + 1}
+	}
+	half := len(chunk) / 2
+	return Table[K, V]{chunks: replaced(t.chunks, c, slices.Clone(chunk[:half]), slices.Clone(chunk[half:])), size: t.size + 1}
+}
+
+// Without returns a copy that lacks k.
+func (t Table[K, V]) Without(k K) Table[K, V] {
+	c, i, ok := t.find(k)
+	if !ok {
+		return t
+	}
+	if len(t.chunks[c]) == 1 {
+		return Table[K, V]{chunks: replaced(t.chunks, c), size: t.size - 1}
+	}
+	chunk := slices.Delete(slices.Clone(t.chunks[c]), i, i+1)
+	return Table[K, V]{chunks: replaced(t.chunks, c, chunk), size: t.size - 1}
+}
+
+// find returns the chunk and index where k is, or where it belongs.
+func (t Table[K, V]) find(k K) (chunk, index int, ok bool) {
+	if len(t.chunks) == 0 {
+		return 0, 0, false
+	}
+	c, exact := slices.BinarySearchFunc(t.chunks, k, func(c []entry[K, V], k K) int { return cmp.Compare(c[0].key, k) })
+	if !exact && c > 0 {
+		c--
+	}
+	i, ok := slices.BinarySearchFunc(t.chunks[c], k, func(e entry[K, V], k K) int { return cmp.Compare(e.key, k) })
+	return c, i, ok
+}
+
+// replaced returns a copy of all with element i exchanged for with.
+func replaced[T any](all []T, i int, with ...T) []T {
+	out := make([]T, 0, len(all)-1+len(with))
+	out = append(out, all[:i]...)
+	out = append(out, with...)
+	return append(out, all[i+1:]...)
+}
