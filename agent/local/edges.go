@@ -69,6 +69,8 @@ type Domain struct {
 	// Exit and ExitDetail are set in DomainGone.
 	Exit       Exit
 	ExitDetail string
+	// Panicked: the guest kernel panicked before the domain ended.
+	Panicked bool
 	// Marker is nil for a domain that Holdfast did not make.
 	Marker *Marker
 }
@@ -92,6 +94,9 @@ type Hypervisor interface {
 	Kill(ctx context.Context, p guard.Process) error
 	// Dead reports whether the process is seen dead, without libvirtd. It is the only proof of death.
 	Dead(ctx context.Context, p guard.Process) (bool, error)
+	// Absent reports whether no process of the VM with this UUID exists on this server, by the process table and
+	// without libvirtd. It is the proof of death for a VM whose process is not known any more.
+	Absent(ctx context.Context, uuid string) (bool, error)
 	// Forget drops what is remembered of a VM that ended.
 	Forget(vm pool.VMID)
 	// Changed is set whenever a domain changed, appeared or ended, or the connection came back.
