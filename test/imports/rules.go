@@ -1,0 +1,146 @@
+package imports
+
+import (
+	"slices"
+	"strings"
+)
+
+// module is the path of this module.
+const module = "github.com/holdfast-ha/holdfast"
+
+// anywhere lists the folders that every package of the module may import: the
+// clock edge, and the build's own name. proto and pkg/pool are named in the
+// rules, because not everybody may use them.
+var anywhere = []string{"pkg/clock", "pkg/version"}
+
+// mayImport says which folders of this module a folder's production code may
+// import, besides itself, its own subfolders and anywhere. A rule covers the
+// subfolders that have no rule of their own; "agent/*" means every folder
+// below agent. Source: docs/architecture.md, "Who may import whom".
+var mayImport = map[string][]string{
+	"agent":        {"agent/*", "pkg/*", "proto"},
+	"agent/api":    {"pkg/rpc", "pkg/store", "pkg/plan", "pkg/pool", "proto"},
+	"agent/etcd":   {"pkg/pool", "pkg/kv"},
+	"agent/mesh":   {"pkg/rpc", "pkg/pool", "proto"},
+	"agent/leader": {"pkg/plan", "pkg/pool"},
+	"agent/local":  {"pkg/pool"},
+	"agent/guard":  {"pkg/pool"},
+	"agent/virt":   {"pkg/pool"},
+	"agent/fence":  {"pkg/pool"},
+	"agent/sim":    {"agent/*", "pkg/*", "proto"},
+
+	"console":      {"console/cli", "pkg/rpc", "pkg/config"},
+	"console/tui":  {"console/ui", "console/feed", "pkg/rpc", "pkg/config"},
+	"console/ui":   {"console/feed", "pkg/pool"},
+	"console/feed": {"pkg/rpc", "pkg/pool", "proto"},
+	"console/cli":  {"pkg/rpc", "pkg/pool", "proto"},
+
+	"pkg/clock":   {"pkg/pool"},
+	"pkg/config":  {"pkg/pool"},
+	"pkg/kv":      {"pkg/pool"},
+	"pkg/lease":   {"pkg/kv", "pkg/pool"},
+	"pkg/place":   {"pkg/pool"},
+	"pkg/plan":    {"pkg/place", "pkg/pool"},
+	"pkg/pool":    {},
+	"pkg/rpc":     {"pkg/wire", "pkg/pool", "proto"},
+	"pkg/store":   {"pkg/kv", "pkg/wire", "pkg/pool", "proto"},
+	"pkg/version": {},
+	"pkg/wire":    {"pkg/pool", "proto"},
+
+	"proto": {},
+	"test":  {"agent", "agent/*", "console", "console/*", "pkg/*", "proto"},
+}
+
+// alone lists the folders that must not import even what anywhere allows.
+var alone = []string{"pkg/place", "pkg/plan", "pkg/pool", "pkg/version", "proto"}
+
+// edge is a library that only some folders may import, also in their tests.
+type edge struct {
+	library string
+	folders []string
+}
+
+var edges = []edge{
+	{"github.com/charmbracelet/bubbletea", []string{"console/ui", "console/tui"}},
+	{"github.com/charmbracelet/bubbles", []string{"console/ui", "console/tui"}},
+	{"github.com/charmbracelet/lipgloss", []string{"console/ui", "console/tui"}},
+	{"libvirt.org/go/libvirt", []string{"agent/virt", "test/lab"}},
+	{"go.etcd.io/etcd/server", []string{"agent/etcd", "agent/sim/demo", "test/etcdtest"}},
+	{"go.etcd.io/etcd/client", []string{"agent/etcd", "agent/sim/demo", "pkg/kv", "pkg/lease", "pkg/store", "test"}},
+}
+
+// neverLinked lists what a folder must not depend on, however indirectly.
+var neverLinked = map[string][]string{
+	"agent":        {"github.com/charmbracelet", module + "/console"},
+	"console":      {"github.com/charmbracelet", "libvirt.org/go", "go.etcd.io/etcd", module + "/agent"},
+	"console/tui":  {"libvirt.org/go", "go.etcd.io/etcd", module + "/agent"},
+	"agent/guard":  {"google.golang.org/grpc", "go.etcd.io/etcd", "libvirt.org/go"},
+	"agent/leader": {"google.golang.org/grpc", "go.etcd.io/etcd", "libvirt.org/go"},
+	"agent/local":  {"google.golang.org/grpc", "go.etcd.io/etcd", "libvirt.org/go"},
+	"pkg/plan":     {"google.golang.org", "go.etcd.io", "net", "os/exec", "log/slog"},
+}
+
+// pure lists the folders whose results depend on their arguments alone, and
+// banned what they may not import.
+var (
+	pure   = []string{"pkg/pool", "pkg/place", "pkg/plan"}
+	banned = []string{"context", "crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os", "sync", "sync/atomic", "syscall"}
+)
+
+// ruleFor returns the folder whose rule covers the given folder, the nearest
+// one up the tree, or "" if there is none.
+func ruleFor(folder string) string {
+	for folder != "" {
+		if _, ok := mayImport[folder]; ok {
+			return folder
+		}
+		cut := strings.LastIndex(folder, "/")
+		folder = folder[:max(cut, 0)]
+	}
+	return ""
+}
+
+// within says whether the folder is the other one or lies below it.
+func within(folder, other string) bool {
+	return folder == other || strings.HasPrefix(folder, other+"/")
+}
+
+// allowed says whether production code of one folder may import the other.
+// Both are folders of this module.
+func allowed(from, to string) bool {
+	rule, target := ruleFor(from), ruleFor(to)
+	if rule == "" || target == "" {
+		return false
+	}
+	if rule == target {
+		return true
+	}
+	for _, low := range anywhere {
+		if within(to, low) && !slices.Contains(alone, rule) {
+			return true
+		}
+	}
+	for _, ok := range mayImport[rule] {
+		if parent, below := strings.CutSuffix(ok, "/*"); below && strings.HasPrefix(target, parent+"/") {
+			return true
+		}
+		if ok == target {
+			return true
+		}
+	}
+	return false
+}
+
+// testAllowed says whether test code of one folder may import the other: more
+// than production code may, but pkg still knows neither agent nor console, and
+// those two not each other.
+func testAllowed(from, to string) bool {
+	if ruleFor(from) == "" || ruleFor(to) == "" {
+		return false
+	}
+	if allowed(from, to) || within(to, "test") || within(from, "test") {
+		return true
+	}
+	top, _, _ := strings.Cut(from, "/")
+	return !within(from, "pkg/pool") && (within(to, "pkg") || within(to, "proto") || within(to, top))
+}
