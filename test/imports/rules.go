@@ -23,9 +23,9 @@ var mayImport = map[string][]string{
 	"agent/etcd":   {"pkg/pool", "pkg/kv"},
 	"agent/mesh":   {"pkg/rpc", "pkg/pool", "proto"},
 	"agent/leader": {"pkg/plan", "pkg/pool"},
-	"agent/local":  {"pkg/pool"},
+	"agent/local":  {"agent/guard", "pkg/pool"}, // guard's words: Process, Lease, Held
 	"agent/guard":  {"pkg/pool"},
-	"agent/virt":   {"pkg/pool"},
+	"agent/virt":   {"agent/local", "agent/guard", "pkg/pool"}, // the words of local.Hypervisor
 	"agent/fence":  {"pkg/pool"},
 	"agent/sim":    {"agent/*", "pkg/*", "proto"},
 
