@@ -25,6 +25,8 @@ type View struct {
 	Protected bool
 	// Domain is nil if this server has none.
 	Domain *Domain
+	// HasGuard: this server has a guard and it answers.
+	HasGuard bool
 	// HeldUnder is the session under which the guard holds the domain's process; 0: not held.
 	HeldUnder pool.Session
 	// Acked is the revision of the last HELD write of ours that was acknowledged; 0: none.
@@ -170,7 +172,7 @@ func decideAssigned(v View) Decision {
 		return Decision{Step: StepRelease, Why: "QEMU ended before the guest ran", Cause: pool.CauseStartFailed}
 	case !v.MayStart:
 		return do(StepNone, "the session's stop time is too close to start anything")
-	case v.Protected && v.HeldUnder != v.Session:
+	case v.mustHold():
 		return do(StepHold, "the guard must hold it before it may run")
 	default:
 		return do(StepWriteHeld, "ready to run")
@@ -219,7 +221,7 @@ func decideFirstRun(v View) Decision {
 	switch {
 	case !v.MayStart:
 		return do(StepNone, "the session's stop time is too close to start anything")
-	case v.Protected && v.HeldUnder != v.Session:
+	case v.mustHold():
 		return do(StepHold, "the guard must hold it before it may run")
 	case v.Acked == 0 || v.Acked != v.Claim.Revision || v.Claim.Armed != (v.HeldUnder == v.Session):
 		return do(StepWriteHeld, "no acknowledged write permits it to run yet")
@@ -242,18 +244,21 @@ func decideStop(v View) Decision {
 	}
 }
 
+// mustHold reports whether the guard has to take the process over before anything else. A server without a guard
+// runs protected VMs unarmed: if it is lost, they wait for a stronger proof than the guard's.
+func (v View) mustHold() bool { return v.Protected && v.HasGuard && v.HeldUnder != v.Session }
+
 // decideGuard brings `armed` and the guard in line with effective HA.
 func decideGuard(v View) Decision {
-	held := v.HeldUnder != 0
 	switch {
-	case v.Protected && v.HeldUnder != v.Session && !v.MayStart:
-		return do(StepNone, "the guard cannot hold it now")
-	case v.Protected && v.HeldUnder != v.Session:
+	case v.mustHold() && v.MayStart:
 		return do(StepHold, "protected, and the guard does not hold it under this session")
-	case v.Protected && !v.Claim.Armed:
+	case v.Protected && v.HeldUnder == v.Session && !v.Claim.Armed:
 		return do(StepArm, "the guard holds it")
-	case !v.Protected && (held || v.Claim.Armed):
+	case !v.Protected && (v.HeldUnder != 0 || v.Claim.Armed):
 		return do(StepDisarm, "not protected any more")
+	case v.Protected && !v.HasGuard && v.Claim.Armed:
+		return do(StepDisarm, "the guard does not answer")
 	}
 	return do(StepNone, "")
 }

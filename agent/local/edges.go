@@ -126,3 +126,37 @@ type Usage struct {
 	CPUTime     time.Duration
 	MemoryBytes int64
 }
+
+// Write is one guarded transaction of an owner. Claim, State and VM are written if not nil; Event is added.
+type Write struct {
+	// Session guards the write: the server's member key must still have this create revision.
+	Session pool.Session
+	// VM names the claim whose revision must still be Revision.
+	VM       pool.VMID
+	Revision pool.Revision
+	Claim    *pool.Claim
+	State    *pool.VMState
+	// Stopped: also set the registration's desired state to stopped, if the registration is unchanged at this
+	// revision: the guest powered itself off.
+	Registration *pool.VM
+	Event        *pool.Event
+}
+
+// Pool is the pool's data as this package uses it. Safe for concurrent use.
+type Pool interface {
+	// Snapshot returns the newest snapshot, or nil before the first.
+	Snapshot() *pool.Snapshot
+	// ReadClaim reads a claim linearizably; ok is false if there is none.
+	ReadClaim(ctx context.Context, vm pool.VMID) (c pool.Claim, ok bool, err error)
+	// Write applies w and returns the new revision. pool.ErrStale: a guard failed, nothing was written;
+	// pool.ErrOutcomeUnknown: read back first.
+	Write(ctx context.Context, w Write) (pool.Revision, error)
+}
+
+// Session is this server's session as this package uses it.
+type Session interface {
+	// ID returns the session; 0 while there is none.
+	ID() pool.Session
+	// Allows reports whether a VM may be started or resumed now: the stop time is ahead and the guard knows it.
+	Allows(now pool.Instant) bool
+}

@@ -129,3 +129,42 @@ func replaced[T any](all []T, i int, with ...T) []T {
 	out = append(out, with...)
 	return append(out, all[i+1:]...)
 }
+
+// ChangedSince yields, in order, every key whose entry may differ between old and t: added, changed or removed
+// ones are all among them, and some that did not change. It costs little where the two share most chunks.
+func (t Table[K, V]) ChangedSince(old Table[K, V]) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		shared := make(map[*entry[K, V]]bool, len(old.chunks))
+		for _, c := range old.chunks {
+			shared[&c[0]] = false
+		}
+		keys := make(map[K]bool)
+		for _, c := range t.chunks {
+			if _, ok := shared[&c[0]]; ok {
+				shared[&c[0]] = true
+				continue
+			}
+			for _, e := range c {
+				keys[e.key] = true
+			}
+		}
+		for _, c := range old.chunks {
+			if shared[&c[0]] {
+				continue
+			}
+			for _, e := range c {
+				keys[e.key] = true
+			}
+		}
+		sorted := make([]K, 0, len(keys))
+		for k := range keys {
+			sorted = append(sorted, k)
+		}
+		slices.Sort(sorted)
+		for _, k := range sorted {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,289 @@
+package local
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// Durations of this package's loops. None of them carries safety.
+const (
+	// resync bounds how long a missed event can go unnoticed.
+	resync = 5 * time.Second
+	// retryAfter is the pause after a step that failed.
+	retryAfter = 500 * time.Millisecond
+	// lockRetry is the pause after a start that a disk lock refused.
+	lockRetry = time.Second
+	// callLimit bounds one call to etcd or the guard.
+	callLimit = 3 * time.Second
+	// guardLimit bounds one look at the guard, a process of this server that answers within milliseconds.
+	guardLimit = 500 * time.Millisecond
+	// hypervisorLimit bounds one call to the hypervisor; destroying a hung QEMU through libvirt takes 10 s, and
+	// the first start after boot up to 5 s.
+	hypervisorLimit = 30 * time.Second
+)
+
+// Config assembles a Reconciler. All fields are required, except Guard: nil means that this server has none.
+type Config struct {
+	Server     pool.ServerID
+	Clock      clock.Clock
+	Pool       Pool
+	Session    Session
+	Hypervisor Hypervisor
+	Guard      guard.Client
+	// StorageLost reports whether this server has lost its shared storage.
+	StorageLost func() bool
+	Log         *slog.Logger
+}
+
+// Reconciler keeps this server's VMs in line with their claims. Create it with New, call Wake whenever the pool,
+// the session, the guard or a domain changed.
+type Reconciler struct {
+	cfg  Config
+	wake clock.Signal
+
+	mu      sync.Mutex
+	vms     map[pool.VMID]*tracked
+	seen    *pool.Snapshot
+	domains map[pool.VMID]Domain
+	guard   guardView
+}
+
+// tracked is what the reconciler remembers of one VM between steps.
+type tracked struct {
+	// busy: a worker is at it. dirty: something changed meanwhile. notBefore: do not look earlier.
+	busy, dirty bool
+	notBefore   pool.Instant
+	// claim is the newest version known, by a write or read of our own; the mirror may lag behind it.
+	claim     pool.Claim
+	hasClaim  bool
+	acked     pool.Revision
+	stopAsked pool.Instant
+	lastWhy   string
+	reported  pool.VMState
+}
+
+// guardView is what the guard last said.
+type guardView struct {
+	answers  bool
+	watchdog time.Duration
+	held     map[pool.VMID]guard.Held
+	killed   map[pool.VMID]bool
+}
+
+// New returns a Reconciler; Run starts it.
+func New(cfg Config) *Reconciler {
+	return &Reconciler{cfg: cfg, wake: cfg.Clock.NewSignal(), vms: map[pool.VMID]*tracked{}, domains: map[pool.VMID]Domain{}}
+}
+
+// Wake is the signal to set when anything this package looks at may have changed.
+func (r *Reconciler) Wake() clock.Signal { return r.wake }
+
+// GuardAnswers reports whether the guard answered last, and its watchdog's time-out.
+func (r *Reconciler) GuardAnswers() (bool, time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.guard.answers, r.guard.watchdog
+}
+
+// Run reconciles until ctx ends. It returns once all its workers have ended; no VM is stopped by that.
+func (r *Reconciler) Run(ctx context.Context) error {
+	workers := clock.NewGroup(r.cfg.Clock)
+	listen := clock.NewGroup(r.cfg.Clock)
+	listen.Go("local domain events", func() {
+		for ctx.Err() == nil {
+			if r.cfg.Hypervisor.Changed().Wait(ctx, resync) {
+				r.wake.Set()
+			}
+		}
+	})
+	for ctx.Err() == nil {
+		next := r.Step(ctx, workers)
+		r.wake.Wait(ctx, next)
+	}
+	workers.Wait()
+	listen.Wait()
+	return nil
+}
+
+// Step observes once, starts a worker for each VM that needs a step, and returns how long nothing more is to be
+// done unless woken.
+func (r *Reconciler) Step(ctx context.Context, workers *clock.Group) time.Duration {
+	snap := r.cfg.Pool.Snapshot()
+	if snap == nil {
+		return resync
+	}
+	r.observeGuard(ctx)
+	if !r.observeDomains(ctx) {
+		return retryAfter
+	}
+	now := r.cfg.Clock.Now()
+	wait := resync
+	for _, vm := range r.candidates(snap) {
+		if d := r.dispatch(ctx, workers, vm, now); d < wait {
+			wait = d
+		}
+	}
+	return wait
+}
+
+// observeGuard reads the guard's status.
+func (r *Reconciler) observeGuard(ctx context.Context) {
+	if r.cfg.Guard == nil {
+		return
+	}
+	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, guardLimit)
+	defer cancel()
+	st, err := r.cfg.Guard.Status(ctx)
+	r.mu.Lock()
+	was := r.guard.answers
+	r.guard = guardView{answers: err == nil && st.Armed, watchdog: st.Watchdog, held: map[pool.VMID]guard.Held{}, killed: map[pool.VMID]bool{}}
+	for _, h := range st.Held {
+		r.guard.held[h.VM] = h
+	}
+	for _, vm := range st.Killed {
+		r.guard.killed[vm] = true
+	}
+	answers := r.guard.answers
+	r.mu.Unlock()
+	if was != answers {
+		r.cfg.Log.Info("guard", "answers", answers, "err", err)
+	}
+}
+
+// observeDomains lists the domains; false if the hypervisor does not answer.
+func (r *Reconciler) observeDomains(ctx context.Context) bool {
+	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, hypervisorLimit)
+	defer cancel()
+	list, err := r.cfg.Hypervisor.Domains(ctx)
+	if err != nil {
+		r.cfg.Log.Warn("listing domains", "err", err)
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.domains = make(map[pool.VMID]Domain, len(list))
+	for _, d := range list {
+		r.domains[d.VM] = d
+	}
+	return true
+}
+
+// candidates returns, in order, the VMs that this server may have something to do with.
+func (r *Reconciler) candidates(snap *pool.Snapshot) []pool.VMID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil || r.seen != snap {
+		var before pool.Table[pool.VMID, pool.Claim]
+		if r.seen != nil {
+			before = r.seen.Claims
+		}
+		for id := range snap.Claims.ChangedSince(before) {
+			c, ok := snap.Claims.Get(id)
+			mine := ok && (c.Server == r.cfg.Server || c.Incoming != nil && c.Incoming.Server == r.cfg.Server)
+			if mine && r.vms[id] == nil {
+				r.vms[id] = &tracked{}
+			}
+		}
+		r.seen = snap
+	}
+	for id := range r.domains {
+		if r.vms[id] == nil {
+			r.vms[id] = &tracked{}
+		}
+	}
+	ids := make([]pool.VMID, 0, len(r.vms))
+	for id := range r.vms {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// dispatch starts a worker for vm if a step is due, and returns when it wants to be looked at again.
+func (r *Reconciler) dispatch(ctx context.Context, workers *clock.Group, vm pool.VMID, now pool.Instant) time.Duration {
+	r.mu.Lock()
+	t := r.vms[vm]
+	if t.busy {
+		t.dirty = true
+		r.mu.Unlock()
+		return resync
+	}
+	if now.Before(t.notBefore) {
+		r.mu.Unlock()
+		return t.notBefore.Sub(now)
+	}
+	r.mu.Unlock()
+
+	v := r.view(vm, now)
+	d := Decide(v)
+	if d.Step == StepNone && r.reportDue(v) {
+		d.Step = stepReport
+	}
+	switch d.Step {
+	case StepNone:
+		r.idle(vm, v, t)
+		return resync
+	case StepWait:
+		return max(d.At.Sub(now), 0)
+	}
+	r.mu.Lock()
+	t.busy, t.dirty = true, false
+	r.mu.Unlock()
+	workers.Go("local "+string(vm), func() { r.work(ctx, vm, t) })
+	return resync
+}
+
+// idle forgets a VM that this server has nothing to do with any more.
+func (r *Reconciler) idle(vm pool.VMID, v View, t *tracked) {
+	if v.Domain != nil || v.HasClaim && v.Claim.Server == r.cfg.Server {
+		return
+	}
+	if v.HasClaim && v.Claim.Incoming != nil && v.Claim.Incoming.Server == r.cfg.Server {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !t.busy {
+		delete(r.vms, vm)
+	}
+}
+
+// view gathers what Decide looks at, from memory.
+func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
+	snap := r.cfg.Pool.Snapshot()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.vms[vm]
+	v := View{
+		Now: now, Me: r.cfg.Server, Session: r.cfg.Session.ID(), MayStart: r.cfg.Session.Allows(now),
+		StopAsked: t.stopAsked, StopLimit: snap.Config.StopLimit, Acked: t.acked,
+		HasGuard: r.cfg.Guard != nil && r.guard.answers, GuardKilled: r.guard.killed[vm],
+		StorageLost: r.cfg.StorageLost(),
+	}
+	v.VM, v.Registered = snap.VMs.Get(vm)
+	v.Protected = v.Registered && snap.Protected(v.VM)
+	if s, ok := snap.Servers.Get(r.cfg.Server); ok {
+		v.ServerStopping = s.ShuttingDown
+	}
+	v.Claim, v.HasClaim = snap.Claims.Get(vm)
+	if t.hasClaim && t.claim.Revision > max(v.Claim.Revision, snap.Revision) {
+		v.Claim, v.HasClaim = t.claim, true
+	}
+	if _, corrupt := snap.Corrupt.Get("claims/" + string(vm)); corrupt {
+		v.Registered = false
+	}
+	if d, ok := r.domains[vm]; ok {
+		v.Domain = &d
+		if h, ok := r.guard.held[vm]; ok && h.Process == d.Process {
+			v.HeldUnder = h.Session
+		}
+	}
+	return v
+}
