@@ -1,0 +1,103 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// run executes a program and puts its output into the error.
+func run(ctx context.Context, stdin string, argv ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
+
+// ipBatch runs ip(8) commands, one a line, in the network namespace of pid (0: here).
+func ipBatch(ctx context.Context, pid int, lines ...string) error {
+	argv := []string{"ip", "-batch", "-"}
+	if pid > 0 {
+		argv = append([]string{"nsenter", "-t", strconv.Itoa(pid), "-n", "--"}, argv...)
+	}
+	_, err := run(ctx, strings.Join(lines, "\n")+"\n", argv...)
+	return err
+}
+
+func linkExists(name string) bool {
+	_, err := os.Stat("/sys/class/net/" + name)
+	return err == nil
+}
+
+// deleteLink removes a link if it is there.
+func deleteLink(ctx context.Context, name string) error {
+	if !linkExists(name) {
+		return nil
+	}
+	_, err := run(ctx, "", "ip", "link", "del", name)
+	if !linkExists(name) {
+		return nil // it went by itself, with its namespace
+	}
+	return err
+}
+
+// setLinkDown takes a link down by system call: a power cut must not wait for
+// a program to start.
+func setLinkDown(name string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req); err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	req.SetUint16(req.Uint16() &^ unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		return fmt.Errorf("take link %s down: %w", name, err)
+	}
+	return nil
+}
+
+func (o Options) address(host int) string { return fmt.Sprintf("10.77.%d.%d", o.subnet(), host) }
+
+// makeBridge makes the lab's switch, which is also this machine's way in.
+func (o Options) makeBridge(ctx context.Context) error {
+	br := o.bridge()
+	return ipBatch(ctx, 0,
+		"link add "+br+" type bridge forward_delay 0 stp_state 0",
+		"addr add "+o.address(1)+"/24 dev "+br,
+		"link set "+br+" up")
+}
+
+// plugIn gives server n, whose first process is pid, its link. The hardware
+// address stays the same over power cuts, as it does on a real server.
+func (o Options) plugIn(ctx context.Context, n, pid int) error {
+	link := o.link(n)
+	if err := deleteLink(ctx, link); err != nil {
+		return err
+	}
+	mac := fmt.Sprintf("02:68:66:%02x:00:%02x", o.subnet(), n)
+	if err := ipBatch(ctx, 0,
+		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %d", link, mac, pid),
+		"link set "+link+" master "+o.bridge()+" up"); err != nil {
+		return err
+	}
+	return ipBatch(ctx, pid,
+		"link set lo up",
+		"addr add "+o.address(10+n)+"/24 dev eth0",
+		"link set eth0 up",
+		"route add default via "+o.address(1))
+}
