@@ -132,6 +132,8 @@ func decideForeign(v View) Decision {
 		return do(StepForget, "ended, and not ours")
 	case !v.Registered:
 		return do(StepNone, "not registered with the pool; left alone")
+	case v.HasClaim && v.Claim.Phase == pool.PhaseUnspecified:
+		return do(StepNone, "its claim cannot be read; left alone")
 	case v.HasClaim && v.Claim.Incoming != nil && v.Claim.Incoming.Server == v.Me:
 		return do(StepNone, "incoming copy")
 	case !v.Fresh:
@@ -151,6 +153,9 @@ func decideAssigned(v View) Decision {
 	d := v.Domain
 	if v.Claim.Session != v.Session {
 		return do(StepNone, "assigned to an earlier session; the leader assigns anew")
+	}
+	if v.VM.Desired == pool.DesiredUnspecified {
+		return do(StepNone, "its registration cannot be read; left alone")
 	}
 	if v.VM.Desired != pool.DesiredRunning {
 		return decideUnwanted(v)

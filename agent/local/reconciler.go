@@ -276,8 +276,9 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	if t.hasClaim && t.claim.Revision > max(v.Claim.Revision, snap.Revision) {
 		v.Claim, v.HasClaim = t.claim, true
 	}
-	if _, corrupt := snap.Corrupt.Get("claims/" + string(vm)); corrupt {
-		v.Registered = false
+	if v.Registered && v.VM.Desired == pool.DesiredUnspecified {
+		// The registration cannot be read. What it says is not known, so nothing about the VM changes.
+		v.Protected = v.Claim.Armed
 	}
 	if d, ok := r.domains[vm]; ok {
 		v.Domain = &d

@@ -168,3 +168,29 @@ func (t Table[K, V]) ChangedSince(old Table[K, V]) iter.Seq[K] {
 		}
 	}
 }
+
+// From yields entries whose key is at or after k, in key order.
+func (t Table[K, V]) From(k K) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if len(t.chunks) == 0 {
+			return
+		}
+		c, i, _ := t.find(k)
+		for ; c < len(t.chunks); c, i = c+1, 0 {
+			for _, e := range t.chunks[c][i:] {
+				if !yield(e.key, e.value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Last returns the greatest key; ok is false in an empty table.
+func (t Table[K, V]) Last() (k K, ok bool) {
+	if len(t.chunks) == 0 {
+		return k, false
+	}
+	c := t.chunks[len(t.chunks)-1]
+	return c[len(c)-1].key, true
+}
