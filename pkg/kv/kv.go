@@ -89,6 +89,35 @@ type Txn struct {
 	Read []string
 }
 
+// Check reports a transaction that no store accepts: too many parts, an empty key, a key written twice. Errors are
+// pool.ErrInvalid.
+func (t Txn) Check() error {
+	if n := max(len(t.If), len(t.Then), len(t.Read)); n > MaxOps {
+		return fmt.Errorf("%d parts in a transaction, at most %d are possible: %w", n, MaxOps, pool.ErrInvalid)
+	}
+	written := make(map[string]bool, len(t.Then))
+	for _, op := range t.Then {
+		if op.Key == "" {
+			return fmt.Errorf("a write without a key: %w", pool.ErrInvalid)
+		}
+		if written[op.Key] {
+			return fmt.Errorf("key %s is written twice in a transaction: %w", op.Key, pool.ErrInvalid)
+		}
+		written[op.Key] = true
+	}
+	for _, c := range t.If {
+		if c.Key == "" {
+			return fmt.Errorf("a guard without a key: %w", pool.ErrInvalid)
+		}
+	}
+	for _, key := range t.Read {
+		if key == "" {
+			return fmt.Errorf("a read without a key: %w", pool.ErrInvalid)
+		}
+	}
+	return nil
+}
+
 // MaxOps is how many operations one Txn may hold: etcd's default limit.
 const MaxOps = 128
 
@@ -114,11 +143,17 @@ type Batch struct {
 	Events   []Event
 }
 
-// Watcher is one running watch. Next blocks until something happened; it is for one caller at a time.
+// Watcher is one running watch. Next blocks until something happened; it is for one caller at a time. It fails with
+// ctx's error if ctx ends first, which loses nothing; with *CompactedError; or with pool.ErrUnavailable once the
+// watch is broken and must be closed and begun anew.
 type Watcher interface {
 	Next(ctx context.Context) (Batch, error)
 	Close()
 }
+
+// ProgressEvery is how often a healthy watch reports at the latest, with an empty Batch if nothing changed. Shorter
+// would show a lost etcd sooner and cost more: one message a second and agent is not seen in etcd's load.
+const ProgressEvery = time.Second
 
 // Store is etcd as Holdfast uses it. Safe for concurrent use.
 type Store interface {
@@ -126,13 +161,19 @@ type Store interface {
 	Get(ctx context.Context, key string) (kv KeyValue, ok bool, err error)
 	// List reads all keys below prefix at one revision, in key order. Large prefixes are paged internally.
 	List(ctx context.Context, prefix string) ([]KeyValue, pool.Revision, error)
+	// Txn applies a transaction. One without Then writes nothing, and its Result has the revision of the store,
+	// read linearizably. Errors besides those of the package comment: pool.ErrInvalid for one that can never work
+	// (an empty key, a key put twice, too many operations), ErrLeaseNotFound for a put under a lease that is gone.
 	Txn(ctx context.Context, txn Txn) (Result, error)
-	// Watch delivers all changes below prefix from revision from on.
+	// Watch delivers all changes below prefix from revision from on. While etcd is in reach, a Batch comes at least
+	// every ProgressEvery or so. It may return before the watch is known to work; Next tells.
 	Watch(ctx context.Context, prefix string, from pool.Revision) (Watcher, error)
 }
 
 // Leases grants and renews leases. Safe for concurrent use.
 type Leases interface {
+	// Grant makes a lease that lives for ttl: whole seconds, 1 s or more, otherwise pool.ErrInvalid. etcd may let it
+	// live longer, never shorter.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, error)
 	// KeepAlive renews once, through etcd member number attempt (modulo their count), so that a caller moves on
 	// from a member that hangs. ErrLeaseNotFound: it is gone.
