@@ -134,15 +134,11 @@ func (s *Server) changeCuts(ctx context.Context, change func([]Cut) []Cut) error
 
 // applyCuts makes the running server's network what cuts say.
 func (s *Server) applyCuts(ctx context.Context, cuts []Cut) error {
-	// A disabled switch port swallows everything and leaves the carrier up, so
-	// that the server itself is told nothing. 0 is disabled, 3 is forwarding
-	// (linux/if_bridge.h, BR_STATE).
-	port := 3
+	port := portForwarding
 	if slices.Contains(cuts, CutAll) {
-		port = 0
+		port = portDisabled
 	}
-	link := s.lab.opts.link(s.number)
-	if _, err := run(ctx, "", "bridge", "link", "set", "dev", link, "state", strconv.Itoa(port)); err != nil {
+	if err := s.lab.opts.setPort(ctx, s.number, port); err != nil {
 		return err
 	}
 	script, err := s.lab.opts.rules(cuts, s.lab.addressOf)

@@ -18,7 +18,8 @@ type VM struct {
 	Name string
 	// UUID follows from the name if empty.
 	UUID string
-	// MemoryMiB is 80 by default, enough for the guest and few pages more.
+	// MemoryMiB is 80 by default, of which the kernel takes half, plus the set of
+	// a guest that dirties memory.
 	MemoryMiB int
 	// Disk is the image; by default NAME.img on shared storage. It is made if
 	// it does not exist and is not a device.
@@ -92,14 +93,17 @@ func (l *Lab) complete(vm VM) VM {
 	if vm.UUID == "" {
 		vm.UUID = uuidOf(vm.Name)
 	}
-	if vm.MemoryMiB == 0 {
-		vm.MemoryMiB = 80
-	}
 	if vm.Disk == "" {
 		vm.Disk = l.Disk(vm.Name)
 	}
 	if vm.DirtySetMiB == 0 {
 		vm.DirtySetMiB = 16
+	}
+	if vm.MemoryMiB == 0 {
+		vm.MemoryMiB = 80
+		if vm.DirtyMiB > 0 {
+			vm.MemoryMiB += vm.DirtySetMiB
+		}
 	}
 	return vm
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,9 +96,33 @@ func (o Options) plugIn(ctx context.Context, n, pid int) error {
 		"link set "+link+" master "+o.bridge()+" up"); err != nil {
 		return err
 	}
-	return ipBatch(ctx, pid,
+	if err := ipBatch(ctx, pid,
 		"link set lo up",
 		"addr add "+o.address(10+n)+"/24 dev eth0",
 		"link set eth0 up",
-		"route add default via "+o.address(1))
+		"route add default via "+o.address(1)); err != nil {
+		return err
+	}
+	// The switch opens its port a moment after the carrier came up. A cut that is
+	// made before would be undone by that.
+	ready, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return waitFor(ready, time.Millisecond, func() (bool, error) {
+		state, err := os.ReadFile("/sys/class/net/" + link + "/brport/state")
+		return strings.TrimSpace(string(state)) == portForwarding, err
+	})
+}
+
+// Port states of a Linux bridge (linux/if_bridge.h, BR_STATE). A disabled port
+// swallows everything and leaves the carrier up, so that the server itself is
+// told nothing.
+const (
+	portDisabled   = "0"
+	portForwarding = "3"
+)
+
+// setPort opens or closes server n's port on the lab's switch.
+func (o Options) setPort(ctx context.Context, n int, state string) error {
+	_, err := run(ctx, "", "bridge", "link", "set", "dev", o.link(n), "state", state)
+	return err
 }
