@@ -1,0 +1,110 @@
+package world
+
+import (
+	"slices"
+
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// Always makes an attempt fail for ever.
+const Always = -1
+
+// VMSpec is what the world knows of a VM: its disks on the shared storage and how its guest behaves.
+type VMSpec struct {
+	ID          pool.VMID
+	UUID        string
+	MemoryBytes int64
+	CPUs        int
+	// BlockDisks: a bare block device, without any lock.
+	BlockDisks bool
+	// DirtyRate is how fast the guest changes memory, in bytes per second.
+	DirtyRate int64
+	// StartFails, MigrateFails and StopFails: so many attempts fail; Always for ever. StartFailsOn limits the
+	// first to one server.
+	StartFails   int
+	StartFailsOn string
+	MigrateFails int
+	StopFails    int
+}
+
+// Image is a VM's disk with its lock, and the count of what the guest went through.
+type Image struct {
+	VMSpec
+	// holder has the image lock.
+	holder *QEMU
+	// copies are all processes of the VM, on any server, oldest first.
+	copies []*QEMU
+	// Starts counts guest boots, Migrations arrivals by live migration.
+	Starts, Migrations int
+}
+
+// AddVM puts a VM's disk on the shared storage. Adding it again changes how it behaves.
+func (w *World) AddVM(spec VMSpec) *Image {
+	if im := w.images[spec.ID]; im != nil {
+		im.VMSpec = spec
+		return im
+	}
+	im := &Image{VMSpec: spec}
+	w.images[spec.ID] = im
+	return im
+}
+
+// Image returns a VM's disk, nil if there is none.
+func (w *World) Image(vm pool.VMID) *Image { return w.images[vm] }
+
+// Executing returns the servers on which the guest executes now, in the order in which its processes were made.
+func (im *Image) Executing() []string {
+	var out []string
+	for _, q := range im.copies {
+		if q.state == stateRunning {
+			out = append(out, q.server.Name)
+		}
+	}
+	return out
+}
+
+// Copies returns all live processes of the VM, oldest first.
+func (im *Image) Copies() []*QEMU { return slices.Clone(im.copies) }
+
+// lock gives q the image lock, or reports that another process has it. Block devices have none.
+func (im *Image) lock(q *QEMU) bool {
+	if im.BlockDisks || im.holder == q {
+		return true
+	}
+	if im.holder != nil {
+		return false
+	}
+	im.holder = q
+	return true
+}
+
+func (im *Image) unlock(q *QEMU) {
+	if im.holder == q {
+		im.holder = nil
+	}
+}
+
+func (im *Image) drop(q *QEMU) {
+	im.unlock(q)
+	im.copies = slices.DeleteFunc(im.copies, func(o *QEMU) bool { return o == q })
+}
+
+// spend uses up one of a number of failures; true if this attempt fails.
+func spend(n *int) bool {
+	switch {
+	case *n == Always:
+		return true
+	case *n > 0:
+		*n--
+		return true
+	}
+	return false
+}
+
+// failsStart uses up a failing start on a server.
+func (im *Image) failsStart(server string) bool {
+	if im.StartFailsOn != "" && im.StartFailsOn != server {
+		return false
+	}
+	return spend(&im.StartFails)
+}
