@@ -23,10 +23,21 @@ type Change struct {
 	MembersAbsent []ServerID
 	// Members: these must still have these sessions.
 	Members []Member
+
+	// What only the leader changes. Alerts are written and removed without a compare; the others are compared.
+	Alerts           []Alert
+	RemoveAlerts     []AlertID
+	RemoveFences     []Fence
+	RemoveOperations []Operation
+	RemoveEvents     []EventID
+	// SameVMs and SameServers must still have their revisions; they are not written.
+	SameVMs     []VM
+	SameServers []Server
 }
 
 // Empty reports whether c writes nothing.
 func (c Change) Empty() bool {
 	return c.Config == nil && len(c.Servers)+len(c.VMs)+len(c.Claims)+len(c.States)+len(c.Homes)+len(c.Fences)+
-		len(c.Operations)+len(c.Events)+len(c.RemoveServers)+len(c.RemoveVMs)+len(c.RemoveClaims) == 0
+		len(c.Operations)+len(c.Events)+len(c.RemoveServers)+len(c.RemoveVMs)+len(c.RemoveClaims)+
+		len(c.Alerts)+len(c.RemoveAlerts)+len(c.RemoveFences)+len(c.RemoveOperations)+len(c.RemoveEvents) == 0
 }
