@@ -114,10 +114,10 @@ func TestLabDownLeavesNothingBehind(t *testing.T) {
 	}
 	run := strings.Replace(data, "/var/lib", "/run", 1)
 	for what, argv := range map[string][]string{
-		"a mount":   {"grep", run + "\\|" + data, "/proc/self/mountinfo"},
-		"a cgroup":  {"find", "/sys/fs/cgroup", "-type", "d", "-name", filepath.Base(data)},
-		"a link":    {"sh", "-c", `ip -o link | grep " hfbr$1:\| hf$1v[0-9]*@"`, "sh", os.Getenv(lab.EnvName)},
-		"a file":    {"find", "/run", "-maxdepth", "1", "-name", filepath.Base(run)},
+		"a mount":  {"grep", run + "\\|" + data, "/proc/self/mountinfo"},
+		"a cgroup": {"find", "/sys/fs/cgroup", "-type", "d", "-name", filepath.Base(data)},
+		"a link":   {"sh", "-c", `ip -o link | grep " hfbr$1:\| hf$1v[0-9]*@"`, "sh", os.Getenv(lab.EnvName)},
+		"a file":   {"find", "/run", "-maxdepth", "1", "-name", filepath.Base(run)},
 	} {
 		out, _ := exec.CommandContext(t.Context(), argv[0], argv[1:]...).Output() // grep fails when it finds nothing
 		if len(out) > 0 {

@@ -48,6 +48,9 @@ func (l *Lab) furnish(ctx context.Context, n int) error {
 	if err := l.build(ctx, "test/lab/cmd/lab-init", l.initBinary()); err != nil {
 		return err
 	}
+	if err := l.build(ctx, "test/lab/cmd/fence_lab", l.FenceAgent()); err != nil {
+		return err
+	}
 	if err := l.makeShared(); err != nil {
 		return err
 	}

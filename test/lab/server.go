@@ -69,6 +69,9 @@ type wants struct {
 	// Enabled are the processes that start at power-on.
 	Enabled []string
 	Cuts    []Cut
+	// FenceFails and FenceDelay are the manners of the server's power switch.
+	FenceFails bool
+	FenceDelay time.Duration
 }
 
 func (s *Server) wants() (wants, error) {

@@ -20,6 +20,10 @@ const (
 	RealQEMU = Dir + "/qemu-system-x86_64"
 )
 
+// BMCPort is where the lab's power switches listen, on the machine that runs
+// the lab.
+const BMCPort = 7623
+
 // MarkKey precedes the server's name in the SMBIOS OEM string that tells a
 // guest where it was booted.
 const MarkKey = "holdfast-lab-server="

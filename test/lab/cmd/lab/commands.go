@@ -33,8 +33,10 @@ func commands() []command {
 		{"libvirtd", "kill|hang|resume|start|stop SERVER", "the same for libvirtd", process(lab.Libvirtd)},
 		{"enable", "SERVER PROCESS...", "start etcd, guard or agent at each power-on", enable},
 		{"disable", "SERVER PROCESS...", "do not start it any more", disable},
-		{"guest", "xml|define|start NAME [SERVER] [KEY=VALUE...]", "make a small VM (memory, dirty, kernel-args); print, define or start it", guest},
+		{"guest", "xml|define|start NAME [SERVER] [KEY=VALUE...]", "print, define or start a small VM (memory, dirty, kernel-args)", guest},
 		{"counter", "NAME", "what the VM wrote to its disk last, and its boots", counter},
+		{"bmc", "", "serve the servers' power switches to fence_lab, until interrupted", bmc},
+		{"fence", "fails|works SERVER", "make that server's power switch answer with an error; mend it", fence},
 		{"watch", "", "print who executes what, as it changes, until interrupted", watch},
 	}
 }
@@ -231,4 +233,35 @@ func known(values map[string]string, keys ...string) error {
 		}
 	}
 	return nil
+}
+
+func bmc(ctx context.Context, l *lab.Lab, args []string) error {
+	if err := words(args, 0, 0); err != nil {
+		return err
+	}
+	b, err := l.ServeBMC(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	fmt.Printf("power switches at %s; on the servers use %s\n", b.Address(), l.FenceAgent())
+	<-ctx.Done()
+	return nil
+}
+
+func fence(_ context.Context, l *lab.Lab, args []string) error {
+	if err := words(args, 2, 2); err != nil {
+		return err
+	}
+	s, err := l.Server(args[1])
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "fails":
+		return s.SetFence(true, 0)
+	case "works":
+		return s.SetFence(false, 0)
+	}
+	return errUsage
 }

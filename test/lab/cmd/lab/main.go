@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
 
@@ -81,12 +82,14 @@ func run(ctx context.Context, args []string) error {
 }
 
 func usage(w io.Writer) {
-	_, _ = fmt.Fprintln(w, "lab: real libvirt servers on this machine, each with its own network, libvirtd and power switch")
-	_, _ = fmt.Fprintln(w)
+	fmt.Fprintln(w, "lab: real libvirt servers on this machine, each with its own network, libvirtd and power switch")
+	fmt.Fprintln(w)
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, c := range commands() {
-		_, _ = fmt.Fprintf(w, "  lab %-44s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
+		fmt.Fprintf(table, "  lab %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
 	}
-	_, _ = fmt.Fprintf(w, "\n%s=NAME selects another lab than the default one; `lab -v COMMAND` tells each step.\n", lab.EnvName)
+	_ = table.Flush()
+	fmt.Fprintf(w, "\n%s=NAME selects another lab than the default one; `lab -v COMMAND` tells each step.\n", lab.EnvName)
 }
 
 // words checks the number of arguments.

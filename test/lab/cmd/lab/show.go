@@ -26,9 +26,9 @@ func status(_ context.Context, l *lab.Lab, args []string) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "SERVER\tPOWER\tADDRESS\tCUTS\tPROCESSES")
+	fmt.Fprintln(w, "SERVER\tPOWER\tADDRESS\tCUTS\tPROCESSES")
 	for _, s := range servers {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name(), onOff(s), s.Address(), cuts(s), processes(s))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name(), onOff(s), s.Address(), cuts(s), processes(s))
 	}
 	_ = w.Flush()
 	truths, err := l.Look()
@@ -45,7 +45,7 @@ func status(_ context.Context, l *lab.Lab, args []string) error {
 
 func showVMs(out io.Writer, l *lab.Lab, truths []lab.Truth) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "VM\tSERVER\tPID\tSTATE\tEXECUTES\tCOUNTER\tBOOTS\tFOREIGN WRITES")
+	fmt.Fprintln(w, "VM\tSERVER\tPID\tSTATE\tEXECUTES\tCOUNTER\tBOOTS\tFOREIGN WRITES")
 	for _, t := range truths {
 		state := t.Status
 		if t.Stopped {
@@ -55,7 +55,7 @@ func showVMs(out io.Writer, l *lab.Lab, truths []lab.Truth) error {
 		if r, err := lab.ReadRecord(l.Disk(t.VM)); err == nil {
 			counter, boots, foreign = fmt.Sprint(r.Counter), fmt.Sprint(r.Boots), fmt.Sprint(r.Foreign)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%v\t%s\t%s\t%s\n", t.VM, t.Server, t.PID, state, yesNo(t.Executing), counter, boots, foreign)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%v\t%s\t%s\t%s\n", t.VM, t.Server, t.PID, state, yesNo(t.Executing), counter, boots, foreign)
 	}
 	return w.Flush()
 }
