@@ -144,7 +144,7 @@ type Write struct {
 
 // Pool is the pool's data as this package uses it. Safe for concurrent use.
 type Pool interface {
-	// Snapshot returns the newest snapshot, or nil before the first.
+	// Snapshot returns the newest snapshot; its revision is 0 before the first.
 	Snapshot() *pool.Snapshot
 	// ReadClaim reads a claim linearizably; ok is false if there is none.
 	ReadClaim(ctx context.Context, vm pool.VMID) (c pool.Claim, ok bool, err error)

@@ -116,7 +116,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // done unless woken.
 func (r *Reconciler) Step(ctx context.Context, workers *clock.Group) time.Duration {
 	snap := r.cfg.Pool.Snapshot()
-	if snap == nil {
+	if snap.Revision == 0 {
 		return resync
 	}
 	r.observeGuard(ctx)
