@@ -29,11 +29,14 @@ var mayImport = map[string][]string{
 	"agent/fence":  {"pkg/pool"},
 	"agent/sim":    {"agent/*", "pkg/*", "proto"},
 
-	"console":      {"console/cli", "pkg/rpc", "pkg/config"},
-	"console/tui":  {"console/ui", "console/feed", "pkg/rpc", "pkg/config"},
+	"console":      {"console/cli", "console/contexts", "pkg/rpc", "pkg/config"},
+	"console/tui":  {"console/ui", "console/feed", "console/contexts", "pkg/rpc", "pkg/config"},
 	"console/ui":   {"console/feed", "pkg/pool"},
 	"console/feed": {"pkg/rpc", "pkg/pool", "proto"},
-	"console/cli":  {"pkg/rpc", "pkg/pool", "proto"},
+	"console/cli":  {"console/contexts", "pkg/rpc", "pkg/pool", "proto"},
+
+	// Which pool, and with which certificates: for the command line and the console.
+	"console/contexts": {"pkg/config", "pkg/pki", "pkg/rpc", "pkg/pool"},
 
 	"pkg/clock":   {"pkg/pool"},
 	"pkg/config":  {"pkg/pool"},
