@@ -17,6 +17,10 @@ import (
 // QEMU's own time, and deaths come from pidfds: the timeline is finer than this.
 const sampleEvery = 20 * time.Millisecond
 
+// pollEvery is how often a QEMU that has answered once is asked again, in case an
+// event went missing.
+const pollEvery = 5 * sampleEvery
+
 // Watcher records, from outside, which server executes which VM from when to
 // when. It takes nothing from libvirt or Holdfast: processes are found by
 // cgroup, and each QEMU is asked over a private socket.
@@ -159,7 +163,8 @@ func (w *Watcher) awaitDeath(ctx context.Context, t *tracked) {
 	}
 }
 
-// follow keeps a connection to the process and asks for its state at each sample.
+// follow keeps a connection to the process, hears its events, and asks for its
+// state now and then.
 func (w *Watcher) follow(ctx context.Context, t *tracked) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -181,6 +186,7 @@ func (w *Watcher) follow(ctx context.Context, t *tracked) {
 						t.running = running
 					}
 				})
+				tick.Reset(pollEvery)
 			} else if !errors.Is(err, errSilent) {
 				conn.close()
 				conn = nil
