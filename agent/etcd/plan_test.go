@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-func url(name string) string { return "https://" + name + ":2380" }
+func peer(name string) string { return "https://" + name + ":2380" }
 
 // model is etcd's membership as Plan's actions change it.
 type model struct {
@@ -25,11 +25,11 @@ type model struct {
 // member adds one that has started.
 func (w *model) member(name string, learner, healthy bool) {
 	w.next++
-	w.members = append(w.members, Member{ID: w.next, Name: name, PeerURL: url(name), Learner: learner, Healthy: healthy})
+	w.members = append(w.members, Member{ID: w.next, Name: name, PeerURL: peer(name), Learner: learner, Healthy: healthy})
 }
 
 func (w *model) seat(name string, s Standing) {
-	w.seats = append(w.seats, Seat{Name: name, PeerURL: url(name), Witness: strings.HasPrefix(name, "w"), Standing: s})
+	w.seats = append(w.seats, Seat{Name: name, PeerURL: peer(name), Witness: strings.HasPrefix(name, "w"), Standing: s})
 }
 
 // apply does what etcd and the machines do with an action: a machine that stands fit or leaving starts its member.
@@ -209,8 +209,8 @@ func TestALearnerThatNeverStartsIsNotPromotedAndSaysWhy(t *testing.T) {
 	w := settled(t, "a")
 	w.seat("b", StandingFit)
 	w.seat("c", StandingFit)
-	w.members = append(w.members, Member{ID: 7, PeerURL: url("b"), Learner: true},
-		Member{ID: 8, Name: "c", PeerURL: url("c"), Learner: true, Healthy: true})
+	w.members = append(w.members, Member{ID: 7, PeerURL: peer("b"), Learner: true},
+		Member{ID: 8, Name: "c", PeerURL: peer("c"), Learner: true, Healthy: true})
 	a := Plan(w.members, w.seats)
 	if a.Kind != ActionNone || !strings.Contains(a.Reason, "process of b to start") {
 		t.Errorf("plan = %+v", a)
@@ -312,9 +312,9 @@ func TestAnEtcdThatCannotLoseAServerIsRefusedNamingItsVoters(t *testing.T) {
 }
 
 func TestAMachineDecidesByTheMemberListAlone(t *testing.T) {
-	me := url("b")
+	me := peer("b")
 	list := func(ms ...Member) View { return View{Known: true, ClusterID: 1, Members: ms} }
-	a := Member{ID: 10, Name: "a", PeerURL: url("a")}
+	a := Member{ID: 10, Name: "a", PeerURL: peer("a")}
 	unstarted := Member{ID: 20, PeerURL: me, Learner: true}
 	started := Member{ID: 20, Name: "b", PeerURL: me}
 	data := Local{HasData: true, ClusterID: 1, MemberID: 20}

@@ -1,0 +1,240 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// Access is how a client reaches etcd.
+type Access struct {
+	Endpoints []string
+	// TLS is nil only for an etcd on this machine's loopback.
+	TLS                *tls.Config
+	Username, Password string
+}
+
+// keepalive: a connection whose other end vanished is noticed within their sum, so that a watch moves on.
+const (
+	dialKeepAlive        = 2 * time.Second
+	dialKeepAliveTimeout = 2 * time.Second
+)
+
+// Dial returns a client. It does not wait for a connection. Close it.
+func Dial(ctx context.Context, a Access) (*clientv3.Client, error) {
+	c, err := clientv3.New(clientv3.Config{
+		Context: ctx, Endpoints: a.Endpoints, TLS: a.TLS, Username: a.Username, Password: a.Password,
+		DialTimeout: 5 * time.Second, DialKeepAliveTime: dialKeepAlive, DialKeepAliveTimeout: dialKeepAliveTimeout,
+		Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd: %w", err)
+	}
+	return c, nil
+}
+
+// oldestSafe are the first releases of their lines in which a former etcd leader that is stuck on its disk no longer
+// revokes leases early. Source: etcd-io/etcd pull requests 16822, 17425 (3.5) and 17465 (3.4); docs/safety.md.
+var oldestSafe = []struct{ major, minor, patch int }{{3, 4, 31}, {3, 5, 13}, {3, 6, 0}}
+
+// CheckVersion refuses an etcd release with which leases can end early, as it would let a VM run twice.
+func CheckVersion(version string) error {
+	major, minor, patch, err := parseVersion(version)
+	if err != nil {
+		return err
+	}
+	newest := oldestSafe[len(oldestSafe)-1]
+	if major > newest.major || (major == newest.major && minor > newest.minor) {
+		return nil
+	}
+	for _, v := range oldestSafe {
+		if major == v.major && minor == v.minor && patch >= v.patch {
+			return nil
+		}
+	}
+	return pool.Refuse("ETCD_TOO_OLD", "upgrade it to 3.4.31, 3.5.13, 3.6.0 or later",
+		"etcd %s can revoke leases too early (etcd-io/etcd pull request 16822), which could run a VM twice", version)
+}
+
+func parseVersion(version string) (major, minor, patch int, err error) {
+	core, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), "-")
+	parts := strings.Split(core, ".")
+	if len(parts) != 3 {
+		return 0, 0, 0, fmt.Errorf("etcd version %q: not understood: %w", version, pool.ErrInvalid)
+	}
+	var n [3]int
+	for i, p := range parts {
+		if n[i], err = strconv.Atoi(p); err != nil {
+			return 0, 0, 0, fmt.Errorf("etcd version %q: not understood: %w", version, pool.ErrInvalid)
+		}
+	}
+	return n[0], n[1], n[2], nil
+}
+
+// CheckServers asks every endpoint for its version. It fails if one is too old or none answers; those that do not
+// answer are returned, for they have to be asked again before they can be trusted.
+func CheckServers(ctx context.Context, c *clientv3.Client) (silent []string, err error) {
+	answered := 0
+	var last error
+	for _, ep := range c.Endpoints() {
+		sctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		st, err := c.Status(sctx, ep)
+		cancel()
+		if err != nil {
+			silent, last = append(silent, ep), err
+			continue
+		}
+		answered++
+		if err := CheckVersion(st.Version); err != nil {
+			return silent, fmt.Errorf("etcd at %s: %w", ep, err)
+		}
+	}
+	if answered == 0 {
+		return silent, fmt.Errorf("no etcd member answers (%s): %w: %w", strings.Join(silent, ", "), last, pool.ErrUnavailable)
+	}
+	return silent, nil
+}
+
+// Cluster changes etcd's membership through a client. Safe for concurrent use.
+type Cluster struct {
+	Client *clientv3.Client
+	// Access is what Client was made with; its endpoints are not used.
+	Access Access
+	// Timeout bounds each request.
+	Timeout time.Duration
+}
+
+// View reads the member list linearizably, without asking how the members are.
+func (c Cluster) View(ctx context.Context) (View, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	resp, err := c.Client.MemberList(ctx)
+	if err != nil {
+		return View{}, fmt.Errorf("list etcd members: %w: %w", err, pool.ErrUnavailable)
+	}
+	v := View{Known: true, ClusterID: resp.Header.ClusterId}
+	for _, m := range resp.Members {
+		if len(m.PeerURLs) == 0 {
+			continue
+		}
+		v.Members = append(v.Members, Member{ID: m.ID, Name: m.Name, PeerURL: m.PeerURLs[0], ClientURLs: m.ClientURLs, Learner: m.IsLearner})
+	}
+	return v, nil
+}
+
+// Members reads the member list linearizably and asks each started member whether it is there.
+func (c Cluster) Members(ctx context.Context) ([]Member, error) {
+	v, err := c.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answers := make(chan int, len(v.Members))
+	asked := 0
+	for i, m := range v.Members {
+		if len(m.ClientURLs) == 0 {
+			continue
+		}
+		asked++
+		go func() {
+			sctx, cancel := context.WithTimeout(ctx, c.Timeout)
+			defer cancel()
+			if _, err := c.Client.Status(sctx, m.ClientURLs[0]); err != nil {
+				i = -1
+			}
+			answers <- i
+		}()
+	}
+	for range asked {
+		if i := <-answers; i >= 0 {
+			v.Members[i].Healthy = true
+		}
+	}
+	return v.Members, nil
+}
+
+// Add adds a learner.
+func (c Cluster) Add(ctx context.Context, peerURL string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	_, err := c.Client.MemberAddAsLearner(ctx, []string{peerURL})
+	return changed("add etcd learner "+peerURL, err)
+}
+
+// ErrNotReady: the learner has not caught up yet, or etcd finds the change unsafe at this moment. Try again.
+var ErrNotReady = errors.New("etcd is not ready for the change")
+
+// Promote gives a learner its vote, or returns ErrNotReady.
+func (c Cluster) Promote(ctx context.Context, id uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	_, err := c.Client.MemberPromote(ctx, id)
+	return changed("promote etcd learner", err)
+}
+
+// Remove takes a member out. If it leads etcd, leadership is handed over first: cheaper than an election.
+func (c Cluster) Remove(ctx context.Context, id uint64) error {
+	c.handOver(ctx, id)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	_, err := c.Client.MemberRemove(ctx, id)
+	return changed("remove etcd member", err)
+}
+
+// handOver is best effort: without it the others elect a new leader by themselves.
+func (c Cluster) handOver(ctx context.Context, id uint64) {
+	members, err := c.Members(ctx)
+	if err != nil {
+		return
+	}
+	var from, to *Member
+	for i, m := range members {
+		switch {
+		case m.ID == id && len(m.ClientURLs) > 0:
+			from = &members[i]
+		case m.ID != id && !m.Learner && m.Healthy && to == nil:
+			to = &members[i]
+		}
+	}
+	if from == nil || to == nil || !from.Healthy {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	st, err := c.Client.Status(ctx, from.ClientURLs[0])
+	if err != nil || st.Leader != id {
+		return
+	}
+	// Only the leader itself takes the request, so it goes through a client of its own to that member.
+	access := c.Access
+	access.Endpoints = from.ClientURLs[:1]
+	own, err := Dial(ctx, access)
+	if err != nil {
+		return
+	}
+	defer own.Close() //nolint:errcheck // best effort
+	_, _ = own.MoveLeader(ctx, to.ID)
+}
+
+func changed(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rpctypes.ErrMemberLearnerNotReady), errors.Is(err, rpctypes.ErrUnhealthy),
+		errors.Is(err, rpctypes.ErrMemberNotEnoughStarted), errors.Is(err, rpctypes.ErrTooManyLearners):
+		return fmt.Errorf("%s: %w: %w", what, err, ErrNotReady)
+	case errors.Is(err, rpctypes.ErrMemberNotFound), errors.Is(err, rpctypes.ErrPeerURLExist), errors.Is(err, rpctypes.ErrMemberNotLearner):
+		return fmt.Errorf("%s: %w: %w", what, err, pool.ErrStale)
+	}
+	// A time-out says nothing about the change; every caller reads the list anew before it does anything else.
+	return fmt.Errorf("%s: %w: %w", what, err, pool.ErrOutcomeUnknown)
+}

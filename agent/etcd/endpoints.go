@@ -1,0 +1,114 @@
+package etcd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/pki"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// known is what a machine keeps on disk of the pool's etcd, for a start without anybody to ask.
+type known struct {
+	Endpoints []string `json:"endpoints"`
+}
+
+func endpointsFile(dir string) string { return filepath.Join(dir, "endpoints.json") }
+
+// SaveEndpoints keeps the URLs of the members that answer clients below dir (config.Config.EtcdDir).
+func SaveEndpoints(dir string, endpoints []string) error {
+	data, err := json.Marshal(known{Endpoints: endpoints})
+	if err != nil {
+		return fmt.Errorf("encode endpoints: %w", err)
+	}
+	return pki.WriteFile(endpointsFile(dir), append(data, '\n'), 0o600)
+}
+
+// LoadEndpoints reads what SaveEndpoints kept; empty if nothing was.
+func LoadEndpoints(dir string) ([]string, error) {
+	data, err := os.ReadFile(endpointsFile(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	var k known
+	if err := json.Unmarshal(data, &k); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w; delete it and it is made anew", endpointsFile(dir), err, pool.ErrInvalid)
+	}
+	return k.Endpoints, nil
+}
+
+// ClientURLs returns where clients are served: every client URL of the members that vote and have started, sorted.
+// Learners refuse clients.
+func ClientURLs(members []Member) []string {
+	var urls []string
+	for _, m := range members {
+		if !m.Learner && m.Started() {
+			urls = append(urls, m.ClientURLs...)
+		}
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls)
+}
+
+// Endpoints keeps a client's endpoints, and the copy on disk, equal to the members that serve clients. Run it in
+// every agent that uses embedded etcd.
+type Endpoints struct {
+	// Dir is where the copy is kept.
+	Dir string
+	// View reads the member list; Apply gives endpoints to the client.
+	View  func(ctx context.Context) (View, error)
+	Apply func(endpoints ...string)
+	Clock clock.Clock
+	Log   *slog.Logger
+	// Every is the interval; 5 s if zero.
+	Every time.Duration
+
+	have []string
+}
+
+// Run refreshes until ctx ends.
+func (e *Endpoints) Run(ctx context.Context) error {
+	every := e.Every
+	if every == 0 {
+		every = 5 * time.Second
+	}
+	for ctx.Err() == nil {
+		if err := e.Step(ctx); err != nil && ctx.Err() == nil {
+			e.Log.Debug("etcd endpoints", "err", err)
+		}
+		if err := e.Clock.Sleep(ctx, every); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Step refreshes once. An answer without any voter that serves clients changes nothing.
+func (e *Endpoints) Step(ctx context.Context) error {
+	v, err := e.View(ctx)
+	if err != nil {
+		return err
+	}
+	urls := ClientURLs(v.Members)
+	if len(urls) == 0 || slices.Equal(urls, e.have) {
+		return nil
+	}
+	e.Apply(urls...)
+	if err := SaveEndpoints(e.Dir, urls); err != nil {
+		return err
+	}
+	e.Log.Info("etcd endpoints", "from", e.have, "to", urls)
+	e.have = urls
+	return nil
+}
