@@ -65,8 +65,10 @@ type tracked struct {
 	hasClaim  bool
 	acked     pool.Revision
 	stopAsked pool.Instant
-	lastWhy   string
-	reported  pool.VMState
+	// killsAtHold is the guard's count of kills when it took the present process.
+	killsAtHold int
+	lastWhy     string
+	reported    pool.VMState
 }
 
 // guardView is what the guard last said.
@@ -74,7 +76,8 @@ type guardView struct {
 	answers  bool
 	watchdog time.Duration
 	held     map[pool.VMID]guard.Held
-	killed   map[pool.VMID]bool
+	// killed counts, by VM, what the guard killed at a deadline since it started.
+	killed map[pool.VMID]int
 }
 
 // New returns a Reconciler; Run starts it.
@@ -143,12 +146,12 @@ func (r *Reconciler) observeGuard(ctx context.Context) {
 	st, err := r.cfg.Guard.Status(ctx)
 	r.mu.Lock()
 	was := r.guard.answers
-	r.guard = guardView{answers: err == nil && st.Armed, watchdog: st.Watchdog, held: map[pool.VMID]guard.Held{}, killed: map[pool.VMID]bool{}}
+	r.guard = guardView{answers: err == nil && st.Armed, watchdog: st.Watchdog, held: map[pool.VMID]guard.Held{}, killed: map[pool.VMID]int{}}
 	for _, h := range st.Held {
 		r.guard.held[h.VM] = h
 	}
 	for _, vm := range st.Killed {
-		r.guard.killed[vm] = true
+		r.guard.killed[vm]++
 	}
 	answers := r.guard.answers
 	r.mu.Unlock()
@@ -264,7 +267,7 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	v := View{
 		Now: now, Me: r.cfg.Server, Session: r.cfg.Session.ID(), MayStart: r.cfg.Session.Allows(now),
 		StopAsked: t.stopAsked, StopLimit: snap.Config.StopLimit, Acked: t.acked,
-		HasGuard: r.cfg.Guard != nil && r.guard.answers, GuardKilled: r.guard.killed[vm],
+		HasGuard: r.cfg.Guard != nil && r.guard.answers, GuardKilled: r.guard.killed[vm] > t.killsAtHold,
 		StorageLost: r.cfg.StorageLost(),
 	}
 	v.VM, v.Registered = snap.VMs.Get(vm)

@@ -1,0 +1,237 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/leader"
+	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/kv"
+	"github.com/holdfast-ha/holdfast/pkg/lease"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/store"
+)
+
+// Edges is everything outside the agent's own logic. All fields are required but Guard (nil: none), Fencer (nil: no
+// power fencing) and Voter (nil: this server carries no etcd voter).
+type Edges struct {
+	Clock      clock.Clock
+	Store      kv.Store
+	Leases     kv.Leases
+	LeaseState lease.StateStore
+	Hypervisor local.Hypervisor
+	Needs      local.Needs
+	Capacity   func(ctx context.Context) (local.Capacity, error)
+	Guard      guard.Client
+	Fencer     leader.Fencer
+	Servers    api.Servers
+	// Definitions reads domain XML.
+	Definitions api.Definitions
+	// CanLoseOne says whether the pool's etcd survives the loss of one server.
+	CanLoseOne func(ctx context.Context) error
+	// Voter reports whether this server carries a voting member of the embedded etcd.
+	Voter func() bool
+	// LeaderWork runs while this agent leads, besides the leader's own loop; nil: none.
+	LeaderWork func(ctx context.Context, l Leadership) error
+	Log        *slog.Logger
+}
+
+// Config names the agent.
+type Config struct {
+	Pool    string
+	Server  pool.ServerID
+	Version string
+}
+
+// Agent is one agent. Create it with New; Run may be called once.
+type Agent struct {
+	cfg  Config
+	e    Edges
+	data *data
+	api  *api.Server
+
+	mu      sync.Mutex
+	session *lease.Session
+	facts   facts
+	lead    *lease.Candidate
+}
+
+// New assembles an agent; nothing runs yet.
+func New(cfg Config, e Edges) (*Agent, error) {
+	if err := pool.CheckName("pool", cfg.Pool); err != nil {
+		return nil, err
+	}
+	if err := pool.CheckName("server", string(cfg.Server)); err != nil {
+		return nil, err
+	}
+	st := store.New(e.Store, store.NewKeys(cfg.Pool))
+	a := &Agent{cfg: cfg, e: e, data: &data{server: cfg.Server, clock: e.Clock, store: st}}
+	a.data.mirror = store.NewMirror(st, e.Clock, "", e.Log)
+	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, Log: e.Log})
+	return a, nil
+}
+
+// API returns the services that this agent answers.
+func (a *Agent) API() *api.Server { return a.api }
+
+// Snapshot returns the pool as this agent sees it.
+func (a *Agent) Snapshot() *pool.Snapshot { return a.data.Snapshot() }
+
+// Reachable reports whether etcd answered lately.
+func (a *Agent) Reachable() bool { return a.data.Reachable() }
+
+// Session returns this server's session; 0 while there is none.
+func (a *Agent) Session() pool.Session { return a.ID() }
+
+// ID implements local.Session.
+func (a *Agent) ID() pool.Session {
+	s := a.current()
+	if s == nil {
+		return 0
+	}
+	info, _ := s.Current()
+	return info.Session
+}
+
+// Allows implements local.Session.
+func (a *Agent) Allows(now pool.Instant) bool {
+	s := a.current()
+	return s != nil && s.Allows(now)
+}
+
+func (a *Agent) current() *lease.Session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.session
+}
+
+// Run keeps the agent going until ctx ends or something makes going on wrong: etcd data of another life of the
+// pool, or this server not registered. No VM is stopped by its end.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := a.e.Clock.WithCancel(ctx)
+	defer cancel(nil)
+	g := clock.NewGroup(a.e.Clock)
+	var failure error
+	var once sync.Mutex
+	run := func(name string, f func(context.Context) error) {
+		g.Go(name, func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				once.Lock()
+				failure = errors.Join(failure, fmt.Errorf("%s: %w", name, err))
+				once.Unlock()
+				cancel(err)
+			}
+		})
+	}
+	run("mirror", a.data.mirror.Run)
+	snap, err := a.data.mirror.WaitFor(ctx, 1)
+	if err == nil {
+		err = a.checkPool(snap)
+	}
+	if err == nil {
+		err = a.start(ctx, snap, run)
+	}
+	if err != nil && ctx.Err() == nil {
+		cancel(err)
+		g.Wait()
+		return errors.Join(err, failure)
+	}
+	g.Wait()
+	return failure
+}
+
+// checkPool refuses a pool that this server does not belong to.
+func (a *Agent) checkPool(snap *pool.Snapshot) error {
+	if snap.Config.Name != a.cfg.Pool {
+		return fmt.Errorf("etcd holds no pool %s; run holdfast-agent init for a new pool, or check the endpoints: %w", a.cfg.Pool, pool.ErrNotFound)
+	}
+	if !snap.Servers.Has(a.cfg.Server) {
+		return fmt.Errorf("server %s is not registered with pool %s; run holdfast-agent join with a token: %w", a.cfg.Server, a.cfg.Pool, pool.ErrNotFound)
+	}
+	return nil
+}
+
+// start builds and runs what needs the pool's policy.
+func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string, func(context.Context) error)) error {
+	timing, err := pool.NewTiming(snap.Config.LeaseTTL)
+	if err != nil {
+		return err
+	}
+	capacity, err := a.e.Capacity(ctx)
+	if err != nil {
+		return fmt.Errorf("read this server's capacity: %w", err)
+	}
+	a.facts = facts{capacity: capacity, since: a.e.Clock.Wall()}
+	keys := a.data.store.Keys()
+	session := lease.New(lease.Config{
+		Server: a.cfg.Server, MemberKey: keys.Member(a.cfg.Server), Incarnation: snap.Config.Incarnation, Timing: timing,
+		Value: a.memberValue, Extend: a.extendGuard, Store: a.e.Store, Leases: a.e.Leases, Clock: a.e.Clock,
+		State: a.e.LeaseState, Log: a.e.Log,
+	})
+	rec := local.New(local.Config{
+		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard,
+		StorageLost: a.storageLost, Log: a.e.Log,
+	})
+	candidate := a.newCandidate(session)
+	a.mu.Lock()
+	a.session, a.lead = session, candidate
+	a.mu.Unlock()
+	session.Subscribe(rec.Wake())
+	a.data.mirror.Subscribe(rec.Wake())
+	run("session", session.Run)
+	run("reconciler", rec.Run)
+	run("member record", func(ctx context.Context) error { return a.keepMember(ctx, rec, session) })
+	run("election", candidate.Run)
+	run("leader", a.newLeader(candidate).Run)
+	if a.e.LeaderWork != nil {
+		run("work under leadership", func(ctx context.Context) error { return a.underLeadership(ctx, candidate, a.e.LeaderWork) })
+	}
+	return nil
+}
+
+// extendGuard tells the guard how long the session's VMs may run. Without a guard nothing has to be told.
+func (a *Agent) extendGuard(ctx context.Context, info lease.Info) error {
+	if a.e.Guard == nil {
+		return nil
+	}
+	cfg := a.Snapshot().Config
+	return a.e.Guard.Extend(ctx, guard.Lease{Session: info.Session, Sent: info.Sent, KillAt: info.KillAt, Deadline: info.Deadline,
+		OnIsolation: cfg.OnIsolation, Grace: cfg.IsolationGrace})
+}
+
+// Leave resigns leadership and hands the session over to this agent's successor, for an update or a restart of the
+// agent alone: VMs and session live on for the pool's restart grace. Call it instead of ending Run's context, and
+// end that afterwards.
+func (a *Agent) Leave(ctx context.Context) error {
+	a.mu.Lock()
+	session, candidate := a.session, a.lead
+	a.mu.Unlock()
+	if session == nil {
+		return nil
+	}
+	if err := candidate.Resign(ctx); err != nil {
+		a.e.Log.Warn("resigning", "err", err)
+	}
+	return session.Handover(ctx, a.Snapshot().Config.RestartGrace)
+}
+
+// GuardAnswers reports whether this server's guard answered last.
+func (a *Agent) GuardAnswers() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.facts.guard
+}
+
+// leadershipPoll bounds how long a change of leadership that nobody told of stays unseen.
+const leadershipPoll = time.Second
+
+// factsEvery is how often the server's capacity, storage and what VMs lack here are looked at without a reason.
+const factsEvery = 30 * time.Second

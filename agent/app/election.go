@@ -1,0 +1,31 @@
+package app
+
+import (
+	"context"
+
+	"github.com/holdfast-ha/holdfast/pkg/lease"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// newCandidate makes this agent stand for election on its session's lease.
+func (a *Agent) newCandidate(session *lease.Session) *lease.Candidate {
+	keys := a.data.store.Keys()
+	timing, err := pool.NewTiming(a.Snapshot().Config.LeaseTTL)
+	if err != nil { // the policy was valid a moment ago
+		timing, _ = pool.NewTiming(pool.DefaultTTL)
+	}
+	return lease.NewCandidate(lease.CandidateConfig{
+		Server: a.cfg.Server, Prefix: keys.Leaders(), MemberKey: keys.Member(a.cfg.Server), Session: session,
+		MayLead: a.mayLead, Store: a.e.Store, Clock: a.e.Clock, Timing: timing, Log: a.e.Log,
+	})
+}
+
+// mayLead: a server in maintenance or on its way out leaves the office to others, unless it is the only member.
+func (a *Agent) mayLead(context.Context) bool {
+	snap := a.Snapshot()
+	s, ok := snap.Servers.Get(a.cfg.Server)
+	if !ok {
+		return false
+	}
+	return snap.Members.Len() <= 1 || !(s.Removing || s.ShuttingDown)
+}

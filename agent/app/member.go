@@ -1,0 +1,154 @@
+package app
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/pkg/kv"
+	"github.com/holdfast-ha/holdfast/pkg/lease"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// facts is what this server says about itself in its member record.
+type facts struct {
+	capacity    local.Capacity
+	guard       bool
+	watchdog    time.Duration
+	lacks       map[pool.VMID][]string
+	storageLost bool
+	since       time.Time
+}
+
+// memberValue builds the member record.
+func (a *Agent) memberValue(id kv.LeaseID) []byte {
+	a.mu.Lock()
+	f := a.facts
+	a.mu.Unlock()
+	m := pool.Member{
+		Server: a.cfg.Server, LeaseID: int64(id), Version: a.cfg.Version, Incarnation: a.Snapshot().Config.Incarnation,
+		BootID: f.capacity.BootID, MemoryBytes: f.capacity.MemoryBytes, CPUs: f.capacity.CPUs,
+		Guard: f.guard, Watchdog: f.watchdog, Lacks: f.lacks, StorageLost: f.storageLost, Since: f.since,
+	}
+	if a.e.Voter != nil {
+		m.EtcdVoter = a.e.Voter()
+	}
+	return a.data.store.Keys().PutMember(m, id).Value
+}
+
+// storageLost reports whether this server has lost its shared storage, as last looked.
+func (a *Agent) storageLost() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.facts.storageLost
+}
+
+// keepMember keeps the member record true: it looks at what it says whenever a VM's registration changed, the
+// guard began or ceased to answer, and every factsEvery; storage every storageEvery.
+func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *lease.Session) error {
+	sig := a.e.Clock.NewSignal()
+	defer a.data.mirror.Subscribe(sig)()
+	session.Subscribe(sig)
+	known := map[pool.VMID]needsSeen{}
+	var seen pool.Table[pool.VMID, pool.VM]
+	nextFacts := a.e.Clock.Now()
+	for ctx.Err() == nil {
+		now := a.e.Clock.Now()
+		vms := a.Snapshot().VMs
+		full := !now.Before(nextFacts)
+		if full {
+			nextFacts = now.Add(factsEvery)
+			seen = pool.Table[pool.VMID, pool.VM]{}
+		}
+		a.lookAtNeeds(ctx, vms, seen, known, full)
+		seen = vms
+		a.lookAtServer(ctx, rec, full)
+		if _, ok := session.Current(); ok {
+			if err := session.UpdateMember(ctx, nil); err != nil && ctx.Err() == nil {
+				a.e.Log.Debug("member record", "err", err)
+			}
+		}
+		sig.Wait(ctx, storageEvery)
+	}
+	return nil
+}
+
+// storageEvery is how often the path to the shared storage is looked at.
+const storageEvery = 2 * time.Second
+
+// needsSeen remembers what was looked at, so that an unchanged VM costs nothing.
+type needsSeen struct {
+	revision pool.Revision
+	missing  []string
+}
+
+// lookAtNeeds checks what the VMs that may have changed need from this server; all of them if full.
+func (a *Agent) lookAtNeeds(ctx context.Context, vms, seen pool.Table[pool.VMID, pool.VM], known map[pool.VMID]needsSeen, full bool) {
+	changed := false
+	for id := range vms.ChangedSince(seen) {
+		vm, ok := vms.Get(id)
+		if !ok {
+			changed = changed || len(known[id].missing) > 0
+			delete(known, id)
+			continue
+		}
+		if k, ok := known[id]; ok && k.revision == vm.Revision && !full {
+			continue
+		}
+		missing, err := a.missing(ctx, vm.Needs)
+		if err != nil {
+			missing = []string{"an answer from its own checks: " + err.Error()}
+		}
+		changed = changed || !slices.Equal(missing, known[id].missing)
+		known[id] = needsSeen{vm.Revision, missing}
+	}
+	if !changed {
+		return
+	}
+	lacks := map[pool.VMID][]string{}
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		if m := known[id].missing; len(m) > 0 {
+			lacks[id] = m
+		}
+	}
+	a.mu.Lock()
+	a.facts.lacks = lacks
+	a.mu.Unlock()
+}
+
+func (a *Agent) missing(ctx context.Context, needs []pool.Need) ([]string, error) {
+	if len(needs) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := a.e.Clock.WithTimeout(ctx, factsLimit)
+	defer cancel()
+	return a.e.Needs.Missing(ctx, needs)
+}
+
+// factsLimit bounds one look at the server's own state.
+const factsLimit = 10 * time.Second
+
+// lookAtServer refreshes guard, storage and, if full, capacity.
+func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bool) {
+	ctx, cancel := a.e.Clock.WithTimeout(ctx, factsLimit)
+	defer cancel()
+	answers, watchdog := rec.GuardAnswers()
+	lost, storageErr := a.e.Needs.StorageLost(ctx)
+	var capacity local.Capacity
+	var capacityErr error
+	if full {
+		capacity, capacityErr = a.e.Capacity(ctx)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.facts.guard, a.facts.watchdog = answers, watchdog
+	if storageErr == nil && lost != a.facts.storageLost {
+		a.facts.storageLost = lost
+		rec.Wake().Set()
+	}
+	if full && capacityErr == nil {
+		a.facts.capacity = capacity
+	}
+}

@@ -1,0 +1,208 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// Intervals of the loop. None carries safety.
+const (
+	// idle bounds how long a change that nobody told of stays unseen.
+	idle = 2 * time.Second
+	// retry is the pause after etcd did not answer.
+	retry = 200 * time.Millisecond
+	// commitLimit bounds one round of writes, catchUpLimit one read-back.
+	commitLimit  = 3 * time.Second
+	catchUpLimit = 3 * time.Second
+)
+
+// Office tells whether this agent leads. pkg/lease's Candidate implements it.
+type Office interface {
+	Leading() (pool.Leader, bool)
+}
+
+// Pool is the pool's data as the leader uses it. Safe for concurrent use.
+type Pool interface {
+	// Snapshot returns the newest snapshot; its revision is 0 before the first.
+	Snapshot() *pool.Snapshot
+	// Commit applies changes in order, each only if its records are unchanged and office is still held, and returns
+	// one error per change: pool.ErrStale and pool.ErrLostLeadership mean that it was not applied and never will be.
+	Commit(ctx context.Context, office pool.Leader, changes []pool.Change) []error
+	// CatchUp waits until Snapshot shows every write that was acknowledged to anybody before the call.
+	CatchUp(ctx context.Context) error
+}
+
+// Fencer switches servers off. An error means that nothing was proven.
+type Fencer interface {
+	// PowerOff returns once every fence device of the server has switched it off and says that it is off, with one
+	// sentence of evidence.
+	PowerOff(ctx context.Context, server pool.Server) (evidence string, err error)
+}
+
+// Config assembles a Leader. All fields are required but Fencer (nil: servers with fence devices wait for another
+// proof, and the alert says why).
+type Config struct {
+	Clock  clock.Clock
+	Office Office
+	Pool   Pool
+	Fencer Fencer
+	Log    *slog.Logger
+}
+
+// Leader is the loop. Create it with New, set Wake when the pool or the office changed.
+type Leader struct {
+	cfg  Config
+	wake clock.Signal
+
+	// What follows belongs to the loop and begins anew with each leadership.
+	office pool.Leader
+	seen   map[pool.ServerID]plan.Sight
+	// behind: a write of ours may not be in the snapshot yet.
+	behind bool
+
+	mu    sync.Mutex
+	power map[pool.ServerID]*attempt
+}
+
+// New returns a Leader that does nothing until Run.
+func New(cfg Config) *Leader { return &Leader{cfg: cfg, wake: cfg.Clock.NewSignal()} }
+
+// Wake returns the signal that makes the loop look at once.
+func (l *Leader) Wake() clock.Signal { return l.wake }
+
+// Run leads whenever this agent holds the office, until ctx ends. Power-off commands under way are waited for.
+func (l *Leader) Run(ctx context.Context) error {
+	fencing := clock.NewGroup(l.cfg.Clock)
+	for ctx.Err() == nil {
+		l.wake.Wait(ctx, l.Step(ctx, fencing))
+	}
+	fencing.Wait()
+	return nil
+}
+
+// Step plans once and carries the plan out. It returns how long nothing is to be done unless woken.
+func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
+	office, leads := l.cfg.Office.Leading()
+	if !leads {
+		l.retire()
+		return idle
+	}
+	if office.Revision != l.office.Revision {
+		l.take(office)
+	}
+	if l.behind && !l.catchUp(ctx) {
+		return retry
+	}
+	snap, now := l.cfg.Pool.Snapshot(), l.cfg.Clock.Now()
+	if snap.Leader.Revision != office.Revision {
+		return idle // the snapshot, or the office, is about to change
+	}
+	l.seen = plan.Look(l.seen, snap, now)
+	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Power: l.powerResults()})
+	l.switchOff(ctx, fencing, snap, res.PowerOff)
+	if len(res.Actions) > 0 {
+		return l.apply(ctx, res.Actions)
+	}
+	if res.WakeAt == 0 {
+		return idle
+	}
+	return max(0, min(idle, res.WakeAt.Sub(now)))
+}
+
+// take begins a leadership.
+func (l *Leader) take(office pool.Leader) {
+	l.retire()
+	l.office, l.behind = office, true
+	l.cfg.Log.Info("leading", "leader_revision", office.Revision)
+}
+
+// retire forgets what belonged to a leadership.
+func (l *Leader) retire() {
+	if l.office.Revision != 0 {
+		l.cfg.Log.Info("not leading any more", "leader_revision", l.office.Revision)
+	}
+	l.office, l.seen, l.behind = pool.Leader{}, nil, false
+	l.mu.Lock()
+	l.power = nil
+	l.mu.Unlock()
+}
+
+func (l *Leader) catchUp(ctx context.Context) bool {
+	ctx, cancel := l.cfg.Clock.WithTimeout(ctx, catchUpLimit)
+	defer cancel()
+	if err := l.cfg.Pool.CatchUp(ctx); err != nil {
+		l.cfg.Log.Debug("reading the pool back", "err", err)
+		return false
+	}
+	l.behind = false
+	return true
+}
+
+// apply carries actions out in rounds: those of one round need nothing that is not applied yet. It returns how long
+// to wait before looking again.
+func (l *Leader) apply(ctx context.Context, actions []plan.Action) time.Duration {
+	l.behind = true
+	applied := map[string]bool{}
+	for len(actions) > 0 {
+		ready, later := split(actions, applied)
+		if len(ready) == 0 {
+			return 0 // what they need failed; plan anew
+		}
+		wait, ok := l.round(ctx, ready, applied)
+		if !ok {
+			return wait
+		}
+		actions = later
+	}
+	return 0
+}
+
+// split separates the actions whose needs are applied from the others, in order.
+func split(actions []plan.Action, applied map[string]bool) (ready, later []plan.Action) {
+	for _, a := range actions {
+		ok := true
+		for _, key := range a.Needs {
+			ok = ok && applied[key]
+		}
+		if ok {
+			ready = append(ready, a)
+		} else {
+			later = append(later, a)
+		}
+	}
+	return ready, later
+}
+
+// round commits actions that need nothing more. ok is false if going on makes no sense.
+func (l *Leader) round(ctx context.Context, ready []plan.Action, applied map[string]bool) (wait time.Duration, ok bool) {
+	changes := make([]pool.Change, len(ready))
+	for i, a := range ready {
+		changes[i] = a.Change
+	}
+	ctx, cancel := l.cfg.Clock.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	ok = true
+	for i, err := range l.cfg.Pool.Commit(ctx, l.office, changes) {
+		a := ready[i]
+		switch {
+		case err == nil:
+			applied[a.Key] = true
+			l.cfg.Log.Info("decided", "action", a.Kind, "vm", a.VM, "server", a.Server, "reason", a.Why, "leader_revision", l.office.Revision)
+		case errors.Is(err, pool.ErrLostLeadership):
+			return idle, false
+		case errors.Is(err, pool.ErrStale):
+			l.cfg.Log.Debug("overtaken", "action", a.Kind, "vm", a.VM, "server", a.Server, "err", err)
+		default:
+			l.cfg.Log.Warn("not carried out", "action", a.Kind, "vm", a.VM, "server", a.Server, "err", err)
+			wait, ok = retry, false
+		}
+	}
+	return wait, ok
+}
