@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -41,68 +39,6 @@ func Dial(ctx context.Context, a Access) (*clientv3.Client, error) {
 		return nil, fmt.Errorf("connect to etcd: %w", err)
 	}
 	return c, nil
-}
-
-// oldestSafe are the first releases of their lines in which a former etcd leader that is stuck on its disk no longer
-// revokes leases early. Source: etcd-io/etcd pull requests 16822, 17425 (3.5) and 17465 (3.4); docs/safety.md.
-var oldestSafe = []struct{ major, minor, patch int }{{3, 4, 31}, {3, 5, 13}, {3, 6, 0}}
-
-// CheckVersion refuses an etcd release with which leases can end early, as it would let a VM run twice.
-func CheckVersion(version string) error {
-	major, minor, patch, err := parseVersion(version)
-	if err != nil {
-		return err
-	}
-	newest := oldestSafe[len(oldestSafe)-1]
-	if major > newest.major || (major == newest.major && minor > newest.minor) {
-		return nil
-	}
-	for _, v := range oldestSafe {
-		if major == v.major && minor == v.minor && patch >= v.patch {
-			return nil
-		}
-	}
-	return pool.Refuse("ETCD_TOO_OLD", "upgrade it to 3.4.31, 3.5.13, 3.6.0 or later",
-		"etcd %s can revoke leases too early (etcd-io/etcd pull request 16822), which could run a VM twice", version)
-}
-
-func parseVersion(version string) (major, minor, patch int, err error) {
-	core, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), "-")
-	parts := strings.Split(core, ".")
-	if len(parts) != 3 {
-		return 0, 0, 0, fmt.Errorf("etcd version %q: not understood: %w", version, pool.ErrInvalid)
-	}
-	var n [3]int
-	for i, p := range parts {
-		if n[i], err = strconv.Atoi(p); err != nil {
-			return 0, 0, 0, fmt.Errorf("etcd version %q: not understood: %w", version, pool.ErrInvalid)
-		}
-	}
-	return n[0], n[1], n[2], nil
-}
-
-// CheckServers asks every endpoint for its version. It fails if one is too old or none answers; those that do not
-// answer are returned, for they have to be asked again before they can be trusted.
-func CheckServers(ctx context.Context, c *clientv3.Client) (silent []string, err error) {
-	answered := 0
-	var last error
-	for _, ep := range c.Endpoints() {
-		sctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		st, err := c.Status(sctx, ep)
-		cancel()
-		if err != nil {
-			silent, last = append(silent, ep), err
-			continue
-		}
-		answered++
-		if err := CheckVersion(st.Version); err != nil {
-			return silent, fmt.Errorf("etcd at %s: %w", ep, err)
-		}
-	}
-	if answered == 0 {
-		return silent, fmt.Errorf("no etcd member answers (%s): %w: %w", strings.Join(silent, ", "), last, pool.ErrUnavailable)
-	}
-	return silent, nil
 }
 
 // Cluster changes etcd's membership through a client. Safe for concurrent use.

@@ -51,19 +51,30 @@ type Registry struct {
 // Seats reads the seats linearizably. A seat that cannot be read fails the whole list: with seats missing, votes
 // would be taken from machines that are fine.
 func (r Registry) Seats(ctx context.Context) ([]Seat, error) {
-	prefix := r.Store.Keys().Prefix() + seatsKind
-	all, _, err := r.Store.Edge().List(ctx, prefix)
+	seats, err := ListSeats(ctx, r.Store)
+	if err != nil {
+		return nil, err
+	}
+	snap := r.Snapshot()
+	for i, s := range seats {
+		if seats[i].Standing, err = r.standing(ctx, snap, s); err != nil {
+			return nil, err
+		}
+	}
+	return seats, nil
+}
+
+// ListSeats reads the seats linearizably, in name order, without their standing.
+func ListSeats(ctx context.Context, st *store.Store) ([]Seat, error) {
+	prefix := st.Keys().Prefix() + seatsKind
+	all, _, err := st.Edge().List(ctx, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("read seats: %w", err)
 	}
-	snap := r.Snapshot()
 	var seats []Seat
 	for _, entry := range all {
 		s, err := readSeat(entry, strings.TrimPrefix(entry.Key, prefix))
 		if err != nil {
-			return nil, err
-		}
-		if s.Standing, err = r.standing(ctx, snap, s); err != nil {
 			return nil, err
 		}
 		seats = append(seats, s)

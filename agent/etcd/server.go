@@ -14,9 +14,7 @@ import (
 	"strings"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"github.com/holdfast-ha/holdfast/pkg/config"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
@@ -232,8 +230,8 @@ func (c Config) initialCluster(members []Member) string {
 
 // Bootstrap makes the first member of a new etcd in c.Dir, fills it with seed and stops it again. token makes this
 // etcd different from every other: use the pool's incarnation. It listens on the configured addresses meanwhile,
-// which also shows that they are this machine's and free. On an error the caller discards c.Dir.
-func Bootstrap(ctx context.Context, c Config, token string, log *slog.Logger, seed func(ctx context.Context, client *clientv3.Client) error) error {
+// which also shows that they are this machine's and free; seed connects through them as every later client does. On an error the caller discards c.Dir.
+func Bootstrap(ctx context.Context, c Config, token string, log *slog.Logger, seed func(ctx context.Context, a Access) error) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return fmt.Errorf("make etcd's folder: %w", err)
 	}
@@ -254,9 +252,11 @@ func Bootstrap(ctx context.Context, c Config, token string, log *slog.Logger, se
 	case <-ctx.Done():
 		return fmt.Errorf("start etcd: %w", ctx.Err())
 	}
-	client := v3client.New(e.Server)
-	defer client.Close() //nolint:errcheck // in memory
-	if err := seed(ctx, client); err != nil {
+	id, err := pki.Open(c.Identity)
+	if err != nil {
+		return err
+	}
+	if err := seed(ctx, Access{Endpoints: []string{c.ClientURL}, TLS: id.Client(pki.ServerHost)}); err != nil {
 		return err
 	}
 	if err := c.saveSelf(e); err != nil {

@@ -124,6 +124,23 @@ func (a *Authority) Issue(r Request, now time.Time, life time.Duration) (Pair, e
 // Sign makes a certificate for the key of a signing request (PEM). Only the request's key is used, and only after
 // its signature proves that the sender has it: name, role and hosts are the caller's decision.
 func (a *Authority) Sign(csrPEM []byte, r Request, now time.Time, life time.Duration) ([]byte, error) {
+	csr, err := parseRequest(csrPEM)
+	if err != nil {
+		return nil, err
+	}
+	return a.sign(r, csr.PublicKey, now, life)
+}
+
+// RequestKey returns the public key of a signing request (PEM) in its DER form, after checking the signature.
+func RequestKey(csrPEM []byte) ([]byte, error) {
+	csr, err := parseRequest(csrPEM)
+	if err != nil {
+		return nil, err
+	}
+	return csr.RawSubjectPublicKeyInfo, nil
+}
+
+func parseRequest(csrPEM []byte) (*x509.CertificateRequest, error) {
 	block, _ := pem.Decode(csrPEM)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, fmt.Errorf("signing request is not PEM: %w", pool.ErrInvalid)
@@ -135,10 +152,10 @@ func (a *Authority) Sign(csrPEM []byte, r Request, now time.Time, life time.Dura
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("signing request: %w: %w", err, pool.ErrInvalid)
 	}
-	if _, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok {
-		return nil, fmt.Errorf("signing request: the key must be ECDSA: %w", pool.ErrInvalid)
+	if k, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("signing request: the key must be ECDSA P-256: %w", pool.ErrInvalid)
 	}
-	return a.sign(r, csr.PublicKey, now, life)
+	return csr, nil
 }
 
 func (a *Authority) sign(r Request, public any, now time.Time, life time.Duration) ([]byte, error) {

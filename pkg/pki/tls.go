@@ -91,8 +91,8 @@ func (s *Store) Client(name string) *tls.Config {
 }
 
 // Pinned returns settings for dialing a server of a pool of which only the CA's fingerprint is known (PinOf). The
-// CA's certificate, as the server showed it, is passed to seen once the server has proven to belong to it.
-func Pinned(pin string, seen func(ca *x509.Certificate)) *tls.Config {
+// server must show a CA with that fingerprint and prove to belong to it, or the dial fails with ErrWrongCA.
+func Pinned(pin string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, ServerName: ServerHost, NextProtos: []string{"h2"},
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies
@@ -101,11 +101,7 @@ func Pinned(pin string, seen func(ca *x509.Certificate)) *tls.Config {
 				if c.IsCA && PinOf(c) == pin {
 					roots := x509.NewCertPool()
 					roots.AddCert(c)
-					if err := verifyServer(state, roots, ServerHost); err != nil {
-						return err
-					}
-					seen(c)
-					return nil
+					return verifyServer(state, roots, ServerHost)
 				}
 			}
 			return fmt.Errorf("%w: it does not belong to the CA %s", ErrWrongCA, pin)
