@@ -177,7 +177,8 @@ keepalive_count = 3
 // plan is what the server's first process shall do at this power-on.
 func (s *Server) plan() inside.Plan {
 	p := inside.Plan{Hostname: s.Name(), LogDir: s.data("log"), QEMU: qemuPath, Wrapper: s.lab.initBinary(),
-		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"}}
+		Env: []string{"PATH=" + filepath.Dir(s.lab.opts.Agent) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"LANG=C.UTF-8", "HOME=/root"}}
 	for _, d := range privateDirs {
 		p.Binds = append(p.Binds, inside.Bind{Source: s.data(d[1]), Target: d[0]})
 	}

@@ -27,7 +27,7 @@ func (s *Server) table() []inside.Process {
 		{Name: Libvirtd, Argv: []string{"libvirtd", "--config", "/etc/libvirt/libvirtd.conf"}},
 		{Name: Etcd, Argv: []string{agent, "etcd"}},
 		{Name: Guard, Argv: []string{agent, "guard"}},
-		{Name: Agent, Argv: []string{agent}},
+		{Name: Agent, Argv: []string{agent, "run"}},
 	}
 }
 

@@ -62,6 +62,9 @@ func (s *Server) data(parts ...string) string {
 // runDir is the server's /run; the short name leaves room for socket paths.
 func (s *Server) runDir() string { return filepath.Join(s.lab.opts.runDir(), s.Name(), "run") }
 
+// SharedDir is the shared storage as every server sees it.
+func (s *Server) SharedDir() string { return s.lab.SharedDir() }
+
 func (s *Server) cgroup() cgroup { return s.lab.root.child(s.Name()) }
 
 // wants is what a power-on shall bring back.

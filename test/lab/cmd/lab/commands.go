@@ -17,9 +17,9 @@ import (
 
 func commands() []command {
 	return []command{
-		{"up", "[N]", "start a new lab of N servers (3), replacing the old one", up},
+		{"up", "[--bare] [N]", "start a new lab of N servers (3) and make a pool of them, replacing the old one; --bare: libvirt only", up},
 		{"down", "", "end the lab and remove every trace of it", down},
-		{"status", "", "servers, their processes, and which server executes which VM", status},
+		{"status", "", "servers, their processes, which server executes which VM, and what the pool says", status},
 		{"power", "off|on SERVER", "cut the power without warning; switch it on again", power},
 		{"cut", "SERVER [etcd|peers|in|out|from SERVER]", "cut it off the network, or part of it; storage stays", cut},
 		{"heal", "SERVER [etcd|peers|in|out|from SERVER]", "mend a cut, or all that the server has", heal},
@@ -33,15 +33,20 @@ func commands() []command {
 		{"libvirtd", "kill|hang|resume|start|stop SERVER", "the same for libvirtd", process(lab.Libvirtd)},
 		{"enable", "SERVER PROCESS...", "start etcd, guard or agent at each power-on", enable},
 		{"disable", "SERVER PROCESS...", "do not start it any more", disable},
-		{"guest", "xml|define|start NAME [SERVER] [KEY=VALUE...]", "print, define or start a small VM (memory, dirty, kernel-args)", guest},
+		{"guest", "xml|define|start|register NAME [SERVER] [KEY=VALUE...]", "print, define, start or register a small VM (memory, dirty, kernel-args)", guest},
 		{"counter", "NAME", "what the VM wrote to its disk last, and its boots", counter},
 		{"bmc", "", "serve the servers' power switches to fence_lab, until interrupted", bmc},
 		{"fence", "fails|works SERVER", "make that server's power switch answer with an error; mend it", fence},
+		{"bench", "failover|idle [--runs N] [--ttl 5s] [--seed N]", "measure on a lab of its own: power loss to running elsewhere; what an idle agent costs", bench},
 		{"watch", "", "print who executes what, as it changes, until interrupted", watch},
 	}
 }
 
 func up(ctx context.Context, l *lab.Lab, args []string) error {
+	bare := len(args) > 0 && args[0] == "--bare"
+	if bare {
+		args = args[1:]
+	}
 	if err := words(args, 0, 1); err != nil {
 		return err
 	}
@@ -61,7 +66,17 @@ func up(ctx context.Context, l *lab.Lab, args []string) error {
 	if err := l.Up(ctx, n); err != nil {
 		return err
 	}
-	return status(ctx, l, nil)
+	if bare {
+		return status(ctx, l, nil)
+	}
+	if err := formPool(ctx, l); err != nil {
+		return err
+	}
+	if err := status(ctx, l, nil); err != nil {
+		return err
+	}
+	fmt.Print(hints)
+	return nil
 }
 
 func down(ctx context.Context, l *lab.Lab, args []string) error {

@@ -16,7 +16,7 @@ import (
 	"github.com/holdfast-ha/holdfast/test/lab"
 )
 
-func status(_ context.Context, l *lab.Lab, args []string) error {
+func status(ctx context.Context, l *lab.Lab, args []string) error {
 	if err := words(args, 0, 0); err != nil {
 		return err
 	}
@@ -38,8 +38,11 @@ func status(_ context.Context, l *lab.Lab, args []string) error {
 	fmt.Printf("\nshared storage: %s\n", l.SharedDir())
 	if len(truths) > 0 {
 		fmt.Println()
-		return showVMs(os.Stdout, l, truths)
+		if err := showVMs(os.Stdout, l, truths); err != nil {
+			return err
+		}
 	}
+	showPool(ctx, l)
 	return nil
 }
 
@@ -117,6 +120,13 @@ func guest(ctx context.Context, l *lab.Lab, args []string) error {
 	if plain[0] == "xml" && len(plain) == 2 {
 		fmt.Print(domain)
 		return nil
+	}
+	if plain[0] == "register" {
+		server := ""
+		if len(plain) == 3 {
+			server = plain[2]
+		}
+		return registerGuest(ctx, l, plain[1], domain, server)
 	}
 	if len(plain) != 3 {
 		return errUsage

@@ -1,0 +1,239 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/test/lab"
+	"github.com/holdfast-ha/holdfast/test/lab/holdfast"
+
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// servers is the size of the shared pool: one more than its etcd votes.
+const servers = 4
+
+// standing is the pool that the tests share; it is made by the first one.
+var standing struct {
+	lab    *lab.Lab
+	pool   *holdfast.Pool
+	number int
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := dismantle(); err != nil {
+		fmt.Fprintln(os.Stderr, "take the lab down:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func dismantle() error {
+	if standing.pool != nil {
+		standing.pool.Close()
+	}
+	if standing.lab == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l := standing.lab
+	standing.lab, standing.pool = nil, nil
+	if os.Getenv("HOLDFAST_LAB_KEEP") != "" {
+		return nil
+	}
+	return l.Down(ctx)
+}
+
+// bed is what one test works with.
+type bed struct {
+	t    *testing.T
+	l    *lab.Lab
+	p    *holdfast.Pool
+	w    *lab.Watcher
+	vms  []string
+	tag  string
+	from time.Time
+}
+
+// prepare gives a test the shared pool, with every server up and no VM, and a Watcher that fails the test if a VM
+// ever executes twice.
+func prepare(t *testing.T) *bed {
+	t.Helper()
+	lab.Require(t)
+	if standing.pool == nil {
+		if err := form(within(t, 3*time.Minute)); err != nil {
+			if standing.lab != nil {
+				t.Logf("logs of the servers' processes, last lines:\n%s", standing.lab.Tails(25))
+			}
+			t.Fatalf("make the pool: %v", errors.Join(err, dismantle()))
+		}
+	}
+	standing.number++
+	b := &bed{t: t, l: standing.lab, p: standing.pool, tag: fmt.Sprintf("t%d", standing.number), from: time.Now()}
+	t.Cleanup(b.restore)
+	b.w = lab.Watched(t, b.l)
+	t.Cleanup(b.finish)
+	return b
+}
+
+func form(ctx context.Context) error {
+	l, err := lab.Open(lab.Options{})
+	if err != nil {
+		return err
+	}
+	standing.lab = l
+	if err := l.Up(ctx, servers); err != nil {
+		return err
+	}
+	began := time.Now()
+	standing.pool, err = holdfast.Form(ctx, l, holdfast.Options{HA: true})
+	fmt.Printf("    pool of %d servers made in %s\n", servers, time.Since(began).Round(10*time.Millisecond))
+	return err
+}
+
+// finish looks at what the guests themselves noticed, and tells about a failure while its traces are there.
+func (b *bed) finish() {
+	for _, vm := range b.vms {
+		if r, err := lab.ReadRecord(b.l.Disk(vm)); err == nil && r.Foreign > 0 {
+			b.t.Errorf("%s found %d writes on its disk that it did not make", vm, r.Foreign)
+		}
+	}
+	if !b.t.Failed() {
+		return
+	}
+	b.t.Logf("what the pool says:\n%s", b.report())
+	b.t.Logf("logs of the servers' processes, last lines:\n%s", b.l.Tails(40))
+}
+
+// report is the pool's own view: servers, VMs and the events of this test.
+func (b *bed) report() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var out strings.Builder
+	if r, err := b.p.Servers.ListServers(ctx, &pb.ListServersRequest{}); err == nil {
+		for _, s := range r.GetServers() {
+			fmt.Fprintf(&out, "%s %v leader %v session %d guard %v %s\n", s.GetServer().GetId(), s.GetStates(), s.GetLeader(), s.GetSession(), s.GetMember().GetGuard(), s.GetReason())
+		}
+	} else {
+		fmt.Fprintln(&out, err)
+	}
+	if r, err := b.p.VMs.ListVMs(ctx, &pb.ListVMsRequest{WithoutXml: true}); err == nil {
+		for _, v := range r.GetVms() {
+			fmt.Fprintln(&out, holdfast.Describe(v))
+		}
+	}
+	if r, err := b.p.Events.ListEvents(ctx, &pb.ListEventsRequest{Limit: 60}); err == nil {
+		for _, e := range r.GetEvents() {
+			if at := e.GetAt().AsTime(); at.After(b.from) {
+				fmt.Fprintf(&out, "%s %s %s: %s\n", at.Local().Format("15:04:05.000"), e.GetKind(), e.GetActor(), e.GetText())
+			}
+		}
+	}
+	return out.String()
+}
+
+// restore makes the pool as it was: power, network and processes everywhere, no VM. If that does not work, the next
+// test makes a new pool.
+func (b *bed) restore() {
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Second)
+	defer cancel()
+	if err := b.restored(ctx); err != nil {
+		b.t.Errorf("the pool did not recover from this test: %v\n%s", err, b.report())
+		if err := dismantle(); err != nil {
+			b.t.Errorf("take the lab down: %v", err)
+		}
+	}
+}
+
+func (b *bed) restored(ctx context.Context) error {
+	for _, s := range b.l.Servers() {
+		if err := repair(ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := b.p.UntilUp(ctx); err != nil {
+		return err
+	}
+	for _, vm := range b.vms {
+		if err := b.remove(ctx, vm); err != nil {
+			return err
+		}
+	}
+	return b.p.UntilVoters(ctx, 3)
+}
+
+func repair(ctx context.Context, s *lab.Server) error {
+	if err := s.Heal(ctx); err != nil {
+		return err
+	}
+	if !s.On() {
+		return s.PowerOn(ctx)
+	}
+	for _, name := range []string{lab.Libvirtd, lab.Etcd, lab.Guard, lab.Agent} {
+		if s.Running(name) {
+			if err := s.Resume(name); err != nil {
+				return err
+			}
+		} else if err := s.Start(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove ends and forgets a VM and deletes its disk.
+func (b *bed) remove(ctx context.Context, vm string) error {
+	if _, err := b.p.VM(ctx, vm); err == nil {
+		if _, err := b.p.VMs.KillVM(ctx, &pb.KillVMRequest{Vm: vm}); err != nil {
+			return fmt.Errorf("kill %s: %w", vm, err)
+		}
+		if _, err := b.p.UntilStatus(ctx, vm, pb.VMStatus_VM_STATUS_STOPPED); err != nil {
+			return err
+		}
+		if _, err := b.p.VMs.RemoveVM(ctx, &pb.RemoveVMRequest{Vm: vm}); err != nil {
+			return fmt.Errorf("remove %s: %w", vm, err)
+		}
+	}
+	return os.Remove(b.l.Disk(vm))
+}
+
+// within bounds a wait, and names the bound when it has passed.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("%v have passed", d))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (b *bed) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bed) server(name string) *lab.Server {
+	b.t.Helper()
+	s, err := b.l.Server(name)
+	b.must(err)
+	return s
+}
+
+func (b *bed) off(name string) time.Time {
+	b.t.Helper()
+	at, err := b.server(name).PowerOff(within(b.t, 10*time.Second))
+	b.must(err)
+	return at
+}
+
+func (b *bed) on(name string) {
+	b.t.Helper()
+	b.must(b.server(name).PowerOn(within(b.t, 20*time.Second)))
+}

@@ -1,0 +1,51 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/test/lab"
+)
+
+func TestIdlePoolWritesNothingToEtcd(t *testing.T) {
+	b := prepare(t)
+	vm := b.launch("ha", b.leader(), "ha=on")
+	b.rising(vm)
+	b.protected(vm)
+	// What was set in motion by the start, above all the history, comes to rest.
+	before := b.revision()
+	settled := time.Now()
+	for time.Since(settled) < 3*time.Second {
+		_ = b.w.Until(within(t, time.Second), func([]lab.Life) bool { return false })
+		if now := b.revision(); now != before {
+			before, settled = now, time.Now()
+		}
+		if time.Since(b.from) > time.Minute {
+			t.Fatal("etcd's revision does not come to rest in a pool where nothing happens")
+		}
+	}
+	b.quiet(15*time.Second, vm)
+	if after := b.revision(); after != before {
+		t.Errorf("etcd's revision rose from %d to %d in 15 s of an idle pool:\n%s", before, after, b.changes(before))
+	}
+}
+
+func (b *bed) revision() int64 {
+	b.t.Helper()
+	voters, err := b.p.Voters(within(b.t, 5*time.Second))
+	b.must(err)
+	var highest int64
+	for _, v := range voters {
+		highest = max(highest, v.Revision)
+	}
+	return highest
+}
+
+func (b *bed) changes(since int64) string {
+	keys, err := b.p.ChangedSince(within(b.t, 5*time.Second), since)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(keys, "\n")
+}
