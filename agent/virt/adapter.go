@@ -106,7 +106,9 @@ func (a *Adapter) Kill(ctx context.Context, p guard.Process) error {
 func (a *Adapter) Dead(_ context.Context, p guard.Process) (bool, error) { return a.procs.Dead(p) }
 
 // Absent reports whether no process of the VM with this UUID exists here, without libvirt.
-func (a *Adapter) Absent(_ context.Context, uuid string) (bool, error) { return a.procs.Absent(uuid) }
+func (a *Adapter) Absent(ctx context.Context, uuid string) (bool, error) {
+	return a.procs.Absent(ctx, uuid)
+}
 
 // Forget drops what is remembered of a VM that ended.
 func (a *Adapter) Forget(vm pool.VMID) { a.records.forget(string(vm)) }

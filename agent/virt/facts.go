@@ -7,15 +7,14 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/virt/definition"
+	"github.com/holdfast-ha/holdfast/agent/virt/process"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
@@ -73,39 +72,28 @@ func (a *Adapter) CPUModel(ctx context.Context) (string, error) {
 	})
 }
 
-// Usage reads the live load of the VMs that carry a marker. It does not wait for a QEMU that is busy: such a VM's
-// figures are those that libvirt had.
+// Usage reads the live load of the VMs that carry a marker, from their processes: libvirt's statistics wait for every
+// QEMU's monitor, so that one VM that hangs would hide all others' figures (docs/facts.md).
 func (a *Adapter) Usage(ctx context.Context) ([]local.Usage, error) {
-	r := request{what: "read usage", limit: a.opt.CallLimit, reads: true}
-	return run(ctx, a.calls, r, func(conn *libvirt.Connect) ([]local.Usage, error) {
-		stats, err := conn.GetAllDomainStats(nil, libvirt.DOMAIN_STATS_CPU_TOTAL|libvirt.DOMAIN_STATS_BALLOON,
-			libvirt.CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE|libvirt.CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)
+	domains, err := a.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []local.Usage
+	for _, d := range domains {
+		if d.Marker == nil || d.Process.PID == 0 || d.State == local.DomainGone {
+			continue
+		}
+		cpu, memory, err := a.procs.Usage(d.Process)
+		if errors.Is(err, process.ErrNone) {
+			continue
+		}
 		if err != nil {
-			return nil, fmt.Errorf("domain statistics: %w", failure(err, true))
+			return nil, err
 		}
-		var all []local.Usage
-		for _, s := range stats {
-			name, _, ok := identity(s.Domain)
-			free(s.Domain)
-			rec, known := a.records.get(name)
-			if !ok || !known || rec.marker == nil {
-				continue
-			}
-			u := local.Usage{VM: pool.VMID(name)}
-			if s.Cpu != nil {
-				u.CPUTime = time.Duration(s.Cpu.Time)
-			}
-			if s.Balloon != nil {
-				u.MemoryBytes = int64(s.Balloon.Rss) << 10
-				if !s.Balloon.RssSet {
-					u.MemoryBytes = int64(s.Balloon.Current) << 10
-				}
-			}
-			all = append(all, u)
-		}
-		slices.SortFunc(all, func(x, y local.Usage) int { return strings.Compare(string(x.VM), string(y.VM)) })
-		return all, nil
-	})
+		all = append(all, local.Usage{VM: d.VM, CPUTime: cpu, MemoryBytes: memory})
+	}
+	return all, nil
 }
 
 // StorageLost reports whether the path to the shared storage is gone. It never blocks.
@@ -149,7 +137,7 @@ func (a *Adapter) lacks(ctx context.Context, n pool.Need, machine definition.Mac
 	case pool.NeedSecret:
 		here, err = a.hasSecret(ctx, n.Name)
 	case pool.NeedMachine:
-		return a.lacksMachine(ctx, n, machine)
+		return a.lacksMachine(ctx, n, definition.ParseMachine(n.Name))
 	case pool.NeedCPU:
 		return a.lacksCPU(ctx, n, machine)
 	}

@@ -49,7 +49,9 @@ func (a *Adapter) Kill(ctx context.Context, p guard.Process) error { return a.pr
 func (a *Adapter) Dead(_ context.Context, p guard.Process) (bool, error) { return a.procs.Dead(p) }
 
 // Absent works as in the real adapter.
-func (a *Adapter) Absent(_ context.Context, uuid string) (bool, error) { return a.procs.Absent(uuid) }
+func (a *Adapter) Absent(ctx context.Context, uuid string) (bool, error) {
+	return a.procs.Absent(ctx, uuid)
+}
 
 // Forget has nothing to forget.
 func (a *Adapter) Forget(pool.VMID) {}

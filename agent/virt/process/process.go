@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,23 +71,38 @@ func (t Table) Find(name, uuid string) (QEMU, error) {
 	return QEMU{}, fmt.Errorf("QEMU of %s: %w", name, ErrNone)
 }
 
-// Absent reports whether no process of the VM with this UUID exists. It fails rather than guess while a dying
-// process can no longer be told apart.
-func (t Table) Absent(uuid string) (bool, error) {
-	all, dying, err := t.scan()
-	if err != nil {
-		return false, err
-	}
-	for _, q := range all {
-		if strings.EqualFold(q.UUID, uuid) {
-			return false, nil
+// Absent reports whether no process of the VM with this UUID exists. A QEMU that is ending, and can no longer be told
+// apart from others, is waited for a moment; then Absent fails rather than guess.
+func (t Table) Absent(ctx context.Context, uuid string) (bool, error) {
+	for try := 0; ; try++ {
+		all, dying, err := t.scan()
+		if err != nil {
+			return false, err
+		}
+		for _, q := range all {
+			if strings.EqualFold(q.UUID, uuid) {
+				return false, nil
+			}
+		}
+		if len(dying) == 0 {
+			return true, nil
+		}
+		if try == endings {
+			return false, fmt.Errorf("process %d is ending and may be the VM's: %w", dying[0], pool.ErrUnavailable)
+		}
+		select {
+		case <-ctx.Done():
+			return false, fmt.Errorf("process %d is ending: %w", dying[0], ctx.Err())
+		case <-time.After(ending):
 		}
 	}
-	if len(dying) > 0 {
-		return false, fmt.Errorf("process %d is ending and may be the VM's: %w", dying[0], pool.ErrUnavailable)
-	}
-	return true, nil
 }
+
+// A process of a few GiB takes some 0.1 s to give its memory back (docs/facts.md).
+const (
+	ending  = 10 * time.Millisecond
+	endings = 50
+)
 
 // scan lists the QEMU processes, and those that have lost their command line but not their last thread.
 func (t Table) scan() (all []QEMU, dying []int, err error) {
@@ -132,7 +149,7 @@ func (t Table) read(pid int) (QEMU, error) {
 		return QEMU{}, fmt.Errorf("command line of %d: %w", pid, err)
 	}
 	if len(line) == 0 {
-		if before.state == 'Z' && before.threads > 1 {
+		if before.state == 'Z' && before.threads > 1 && (strings.Contains(before.comm, "qemu") || strings.Contains(before.comm, "kvm")) {
 			return QEMU{}, errDying
 		}
 		return QEMU{}, errStranger
@@ -173,6 +190,7 @@ func parse(line []byte) QEMU {
 }
 
 type stat struct {
+	comm    string
 	state   byte
 	threads int
 	start   uint64
@@ -188,8 +206,9 @@ func (t Table) stat(pid int) (stat, error) {
 		return stat{}, fmt.Errorf("process %d: %w", pid, err)
 	}
 	// The name in field 2 may hold anything, also spaces and brackets.
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 {
+	name := bytes.LastIndexByte(text, ')')
+	fields := strings.Fields(string(text[name+1:]))
+	if name < 0 || len(fields) < 20 {
 		return stat{}, fmt.Errorf("process %d: stat cannot be read", pid)
 	}
 	threads, err := strconv.Atoi(fields[17])
@@ -200,7 +219,7 @@ func (t Table) stat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, fmt.Errorf("process %d: stat cannot be read: %w", pid, err)
 	}
-	return stat{state: fields[0][0], threads: threads, start: start}, nil
+	return stat{comm: string(text[:name]), state: fields[0][0], threads: threads, start: start}, nil
 }
 
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }

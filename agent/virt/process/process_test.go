@@ -59,7 +59,7 @@ func TestProcessIsFoundByPIDFileOrCommandLine(t *testing.T) {
 	if _, err := table.Find("web,1", "another"); !errors.Is(err, ErrNone) {
 		t.Errorf("another UUID: %v", err)
 	}
-	if absent, err := table.Absent(testUUID); absent || err != nil {
+	if absent, err := table.Absent(t.Context(), testUUID); absent || err != nil {
 		t.Errorf("absent while it runs: %v, %v", absent, err)
 	}
 }
@@ -88,7 +88,7 @@ func TestKilledProcessIsSeenDeadBeforeItIsReaped(t *testing.T) {
 	if dead, err := table.Dead(p); !dead || err != nil {
 		t.Errorf("dead after the kill: %v, %v", dead, err)
 	}
-	if absent, err := table.Absent(testUUID); !absent || err != nil {
+	if absent, err := table.Absent(t.Context(), testUUID); !absent || err != nil {
 		t.Errorf("absent after the kill: %v, %v", absent, err)
 	}
 	if err := table.Kill(t.Context(), p); err != nil {
@@ -127,6 +127,27 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestUsageIsThatOfTheProcess(t *testing.T) {
+	p, err := (Table{}).read(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cpu time.Duration
+	for end := time.Now().Add(10 * time.Second); cpu == 0 && time.Now().Before(end); {
+		var memory int64
+		if cpu, memory, err = (Table{}).Usage(p.Process); err != nil || memory < 1<<20 {
+			t.Fatalf("%v, %d bytes, %v", cpu, memory, err)
+		}
+	}
+	if cpu == 0 {
+		t.Error("no CPU time in 10 s")
+	}
+	p.StartTicks++
+	if _, _, err := (Table{}).Usage(p.Process); !errors.Is(err, ErrNone) {
+		t.Errorf("another process of that PID: %v", err)
+	}
+}
+
 func TestNoProcessAtAllIsRefused(t *testing.T) {
 	for _, pid := range []int{0, 1, -1} {
 		if err := (Table{}).Kill(t.Context(), guard.Process{PID: pid}); err == nil || errors.Is(err, ErrNone) {
@@ -152,11 +173,11 @@ func TestDyingProcessWithThreadsLeftIsNotAbsent(t *testing.T) {
 	}
 	write("cmdline", "")
 	write("stat", "77 (qemu) x) Z 1 77 77 0 -1 4228108 0 0 0 0 0 0 0 0 20 0 2 0 4242 0 0")
-	if absent, err := (Table{Proc: proc}).Absent(testUUID); absent || err == nil {
+	if absent, err := (Table{Proc: proc}).Absent(t.Context(), testUUID); absent || err == nil {
 		t.Errorf("with a thread left: %v, %v", absent, err)
 	}
 	write("stat", "77 (qemu) x) Z 1 77 77 0 -1 4228108 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0")
-	if absent, err := (Table{Proc: proc}).Absent(testUUID); !absent || err != nil {
+	if absent, err := (Table{Proc: proc}).Absent(t.Context(), testUUID); !absent || err != nil {
 		t.Errorf("all threads ended: %v, %v", absent, err)
 	}
 }
