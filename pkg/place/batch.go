@@ -56,7 +56,23 @@ func (l *Load) Batch(requests []Request) []Choice {
 			choices = append(choices, l.place(units[g])...)
 		}
 	}
+	l.explainRefusals(order, choices)
 	return choices
+}
+
+// explainRefusals says why the refused ones were: when all are placed, so that the reasons hold afterwards.
+func (l *Load) explainRefusals(requests []*Request, choices []Choice) {
+	refused := map[pool.VMID]*Choice{}
+	for i := range choices {
+		if choices[i].Server == "" {
+			refused[choices[i].VM] = &choices[i]
+		}
+	}
+	for _, r := range requests {
+		if c, ok := refused[r.VM.ID]; ok {
+			c.Why, c.Gist = l.refusal(r)
+		}
+	}
 }
 
 func byUrgency(a, b *Request) int {
@@ -71,8 +87,7 @@ func (l *Load) place(unit []*Request) []Choice {
 	for len(unit) > 0 {
 		n, s, k, qualified := l.longest(unit)
 		if n == 0 {
-			why, gist := l.refusal(unit[0])
-			choices = append(choices, Choice{VM: unit[0].VM.ID, Why: why, Gist: gist})
+			choices = append(choices, Choice{VM: unit[0].VM.ID})
 			unit = unit[1:]
 			continue
 		}

@@ -94,10 +94,14 @@ func (t tally) why(l *Load, r *Request) string {
 		return "the pool has no server"
 	case len(t.rules) == 0:
 		return "its group has no room on one server"
+	case r.Only != "":
+		return only(r) + ": " + t.each(l, r, CodeOnly)
+	case len(r.VM.Require) > 0 && len(t.rules) > 1:
+		return fmt.Sprintf("it requires %s: %s", join(r.VM.Require), t.each(l, r, CodeRequire))
 	case t.onlyMemory():
 		return needs(r) + t.best() + t.absent(l, r)
 	case t.servers <= fewServers:
-		return "no server can take it: " + t.each(l, r)
+		return "no server can take it: " + t.each(l, r, "")
 	default:
 		return "no server can take it: " + t.grouped(l, r)
 	}
@@ -110,16 +114,21 @@ func (t tally) gist(r *Request) string {
 		return "the pool has no server"
 	case len(t.rules) == 0:
 		return "its group has no room on one server"
+	case r.Only != "":
+		return only(r)
 	case t.onlyMemory():
 		return needs(r)
 	}
 	var words []string
 	for _, rule := range t.rules {
-		if !slices.Contains(words, rule.word) {
+		if !slices.Contains(words, rule.word) && rule.code != CodeRequire {
 			words = append(words, rule.word)
 		}
 	}
 	slices.Sort(words)
+	if len(r.VM.Require) > 0 {
+		return fmt.Sprintf("it requires %s (%s)", join(r.VM.Require), strings.Join(words, ", "))
+	}
 	return "no server can take it (" + strings.Join(words, ", ") + ")"
 }
 
@@ -152,15 +161,28 @@ func (t tally) best() string {
 	return fmt.Sprintf(" (best: %s, %s)", t.roomiest.server.ID, Bytes(max(t.most, 0)))
 }
 
-// each lists the servers by name, each with what bars it first.
-func (t tally) each(l *Load, r *Request) string {
+func only(r *Request) string { return fmt.Sprintf("it waits for %s (%s)", r.Only, r.OnlyWhy) }
+
+// each lists the servers by name, each with what bars it first, but for those that the rule besides bars.
+func (t tally) each(l *Load, r *Request, besides Code) string {
 	var parts []string
 	for _, s := range l.slots {
-		if rule, barred := l.firstRule(s, r); barred {
+		if rule, barred := l.firstRule(s, r); barred && rule.code != besides && (besides == "" || r.names(s.server.ID)) {
 			parts = append(parts, rule.say(l, s, r))
 		}
 	}
+	if len(parts) == 0 {
+		return "not registered with the pool"
+	}
 	return strings.Join(parts, "; ")
+}
+
+// names reports whether the request is bound to certain servers, s among them.
+func (r *Request) names(s pool.ServerID) bool {
+	if r.Only != "" {
+		return s == r.Only
+	}
+	return slices.Contains(r.VM.Require, s)
 }
 
 // grouped counts the servers by rule, the most frequent first, and names one where it is alone.

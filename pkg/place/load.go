@@ -46,17 +46,13 @@ func NewLoad(s *pool.Snapshot) *Load {
 	for id, server := range s.Servers.All() {
 		l.add(id, server)
 	}
-	for id, c := range s.Claims.All() {
-		if c.Server == "" && c.Incoming == nil {
+	for vm, c := range pool.Join(s.VMs, s.Claims) {
+		if vm == nil || c == nil || (c.Server == "" && c.Incoming == nil) {
 			continue
 		}
-		vm, ok := s.VMs.Get(id)
-		if !ok {
-			continue
-		}
-		l.count(&vm, c.Server)
+		l.count(vm, c.Server)
 		if c.Incoming != nil && c.Incoming.Server != c.Server {
-			l.count(&vm, c.Incoming.Server)
+			l.count(vm, c.Incoming.Server)
 		}
 	}
 	return l
@@ -100,15 +96,22 @@ func (l *Load) Take(vm pool.VM, server pool.ServerID) {
 	l.moved[vm.ID] = server
 }
 
-// Release drops what is promised to vm on the server that it counts for; the destination of a migration keeps its
-// promise.
+// Release drops what is promised to vm: on the server that it counts for, and on the destination of its migration.
 func (l *Load) Release(vm pool.VM) {
 	on := l.where(vm.ID)
-	l.moved[vm.ID] = ""
-	if on == "" {
-		return
+	if _, changed := l.moved[vm.ID]; !changed {
+		if c, _ := l.snap.Claims.Get(vm.ID); c.Incoming != nil && c.Incoming.Server != on {
+			l.uncount(&vm, c.Incoming.Server)
+		}
 	}
-	l.together[vm.Together] = slices.DeleteFunc(l.together[vm.Together], func(p peer) bool { return p == peer{vm.ID, on} })
+	l.moved[vm.ID] = ""
+	l.uncount(&vm, on)
+}
+
+func (l *Load) uncount(vm *pool.VM, on pool.ServerID) {
+	if vm.Together != "" {
+		l.together[vm.Together] = slices.DeleteFunc(l.together[vm.Together], func(p peer) bool { return p == peer{vm.ID, on} })
+	}
 	s, ok := l.index[on]
 	if !ok {
 		return

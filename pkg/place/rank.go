@@ -50,6 +50,8 @@ func wish(s pool.ServerID, r *Request) int {
 // why says in words what decided for the server; qualified is how many others could have taken the VM.
 func (l *Load) why(k rank, r *Request, qualified int) string {
 	switch {
+	case k.wish == 0 && r.StayWhy != "":
+		return r.StayWhy
 	case k.wish == 0:
 		return "it stays there"
 	case k.wish <= len(r.VM.Prefer):

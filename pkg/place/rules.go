@@ -13,6 +13,8 @@ type Request struct {
 	VM pool.VM
 	// Stay is tried before all others: a restart in place, or the target of a move. Empty: none.
 	Stay pool.ServerID
+	// StayWhy is how that choice is told; "it stays there" if empty.
+	StayWhy string
 	// Home lists where it belongs and where it ran last, best first; soft, after the VM's own Prefer.
 	Home []pool.ServerID
 	// Only, if set, is the one server that may take it; OnlyWhy says why, as in "HA is off for it".

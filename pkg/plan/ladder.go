@@ -1,0 +1,131 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// ladder is how far the proofs have come for the claims of a lost server that none covers yet.
+type ladder struct {
+	// proven is the proof that holds now, if any; server and time are not filled in.
+	proven *pool.Fence
+	// wake lists when a proof will hold by the passing of time.
+	wake []pool.Instant
+	// wantsPower: it has fence devices, and they have not reported it off since.
+	wantsPower bool
+	// open names the VMs that wait.
+	open []pool.VMID
+	// stuck: no proof will come by itself soon; tried says why, proof by proof.
+	stuck bool
+	tried []string
+}
+
+// climb tries the proofs in their order: power, watchdog, guard. An operator's confirmation is a record already.
+func (p *planner) climb(s *server, open []owedClaim, sight Sight) ladder {
+	var l ladder
+	if len(open) == 0 {
+		return l
+	}
+	for _, o := range open {
+		l.open = append(l.open, o.vm.ID)
+	}
+	pending := p.climbPower(&l, s, open)
+	pending = p.climbWatchdog(&l, open, sight) || pending
+	pending = p.climbGuard(&l, open, sight) || pending
+	l.stuck = l.proven == nil && !pending
+	return l
+}
+
+// climbPower reports whether a command is under way that has not failed yet.
+func (p *planner) climbPower(l *ladder, s *server, open []owedClaim) (pending bool) {
+	if s.registration == nil || len(s.registration.Fence) == 0 {
+		l.tried = append(l.tried, "no power fencing is set up")
+		return false
+	}
+	got := p.in.Power[s.id]
+	f := pool.Fence{Session: got.Session, Proof: pool.ProofPower, Evidence: got.Evidence}
+	if got.Off && anyCovered(f, open, p.cfg) {
+		l.proven = &f
+		return false
+	}
+	l.wantsPower = true
+	if got.Err == "" {
+		return true
+	}
+	l.tried = append(l.tried, "power fencing failed: "+got.Err)
+	return false
+}
+
+// climbWatchdog waits until the slowest of the armed watchdogs must have fired.
+func (p *planner) climbWatchdog(l *ladder, open []owedClaim, sight Sight) (pending bool) {
+	var slowest time.Duration
+	for _, o := range open {
+		if watchdogCounts(o.claim) {
+			slowest = max(slowest, o.claim.Watchdog)
+		}
+	}
+	if slowest == 0 {
+		return false
+	}
+	wait := p.timing.WatchdogSettle(slowest)
+	if p.elapsed(sight.Since) < wait {
+		l.wake = append(l.wake, sight.Since.Add(wait))
+		return true
+	}
+	f := pool.Fence{Session: pool.Session(sight.Revision), Proof: pool.ProofWatchdog,
+		Evidence: fmt.Sprintf("watchdog of %v armed, lease gone for %s", slowest, seconds(p.elapsed(sight.Since)))}
+	if l.proven == nil && anyCovered(f, open, p.cfg) {
+		l.proven = &f
+	}
+	return false
+}
+
+// climbGuard waits for L after the lease was seen gone.
+func (p *planner) climbGuard(l *ladder, open []owedClaim, sight Sight) (pending bool) {
+	var unarmed, unlocked []pool.VMID
+	for _, o := range open {
+		switch {
+		case !o.claim.Armed:
+			unarmed = append(unarmed, o.vm.ID)
+		case !guardCounts(o.claim, o.vm, p.cfg):
+			unlocked = append(unlocked, o.vm.ID)
+		}
+	}
+	if len(unarmed) > 0 {
+		l.tried = append(l.tried, "its guard did not hold "+names(unarmed)+" when the session ended")
+	}
+	if len(unlocked) > 0 {
+		l.tried = append(l.tried, "the guard alone is no proof for "+names(unlocked)+", whose disks have no lock")
+	}
+	if len(unarmed)+len(unlocked) == len(open) {
+		return false
+	}
+	if p.elapsed(sight.Since) < p.timing.Settle {
+		l.wake = append(l.wake, sight.Since.Add(p.timing.Settle))
+		return true
+	}
+	f := pool.Fence{Session: pool.Session(sight.Revision), Proof: pool.ProofGuard,
+		Evidence: fmt.Sprintf("guard armed, lease gone for %s", seconds(p.elapsed(sight.Since)))}
+	if l.proven == nil && anyCovered(f, open, p.cfg) {
+		l.proven = &f
+	}
+	return false
+}
+
+func anyCovered(f pool.Fence, open []owedClaim, cfg pool.Config) bool {
+	for _, o := range open {
+		if covers(f, o.claim, o.vm, cfg) {
+			return true
+		}
+	}
+	return false
+}
+
+// text says what the VMs wait for, and the way out.
+func (l ladder) text(s pool.ServerID) string {
+	return fmt.Sprintf("%s is lost; %s waiting for fencing: %s; once %s is off for certain: confirm-fenced %s",
+		s, names(l.open), strings.Join(l.tried, "; "), s, s)
+}
