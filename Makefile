@@ -135,6 +135,14 @@ bench: build ## measure: benchmarks here and, as root on Debian, figures of the 
 	@packages=$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n1 dirname | sort -u); \
 	[ -n "$$packages" ] || { echo "bench: no benchmarks found" >&2; exit 1; }; \
 	set -x; $(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem -timeout=0 $$packages
+	@if [ "$$(id -u)" -eq 0 ] && [ -e /etc/debian_version ]; then $(MAKE) lab-bench; \
+	else echo "bench: the lab's figures need root on Debian: make lab-bench"; fi
+
+.PHONY: lab-bench
+lab-bench: build lab-deps ## figures of the lab: N=20 power losses each at T=5s and T=3s, and an idle pool (root, 15 minutes)
+	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --ttl 5s
+	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --ttl 3s
+	HOLDFAST_LAB_NAME=bench test/lab/lab bench idle
 
 ## Try it
 

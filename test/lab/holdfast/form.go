@@ -64,7 +64,8 @@ func enter(ctx context.Context, first, s *lab.Server, found bool, say func(strin
 		}
 		args = []string{"holdfast-agent", "join", token}
 	}
-	args = append(args, "--server", s.Name(), "--address", s.Address()+":"+agentPort)
+	// The firmware's UUID would be this machine's, the same for all.
+	args = append(args, "--host-uuid", s.HostUUID(), "--name", s.Name(), "--address", s.Address()+":"+agentPort)
 	say(s.Name() + ": " + strings.Join(args, " "))
 	if _, err := s.Exec(ctx, args...); err != nil {
 		return err

@@ -57,9 +57,9 @@ func (f Failover) Measure(ctx context.Context, l *lab.Lab) error {
 
 // run is one measured power loss.
 type run struct {
-	server            string
-	etcdLeads, leads  bool
-	pause, took, boot time.Duration
+	server           string
+	etcdLeads, leads bool
+	pause, took      time.Duration
 }
 
 func (r run) role() string {

@@ -69,7 +69,7 @@ func registerGuest(ctx context.Context, l *lab.Lab, vm, xml, server string) erro
 	}
 	settings := []string{}
 	if server != "" {
-		settings = append(settings, "prefer="+server)
+		settings = append(settings, "--set", "prefer="+server)
 	}
 	for _, words := range [][]string{append([]string{"vm", "register", file}, settings...), {"ha", "on", vm}, {"vm", "start", vm}} {
 		fmt.Println("holdfast " + strings.Join(words, " "))
