@@ -26,7 +26,7 @@ func (s *Store) Edge() kv.Store { return s.edge }
 // Revision returns the revision of etcd as a whole, read linearizably: every write acknowledged before the call
 // has this revision or a lower one.
 func (s *Store) Revision(ctx context.Context) (pool.Revision, error) {
-	res, err := s.edge.Txn(ctx, kv.Txn{})
+	res, err := s.edge.Txn(ctx, kv.Txn{Read: []string{s.keys.Config()}})
 	if err != nil {
 		return 0, fmt.Errorf("read the revision of etcd: %w", err)
 	}
