@@ -88,7 +88,7 @@ func (a *Adapter) downNow() error {
 	if a.down == nil {
 		return nil
 	}
-	return fmt.Errorf("libvirt is not reachable (%v): %w", a.down, pool.ErrUnavailable)
+	return fmt.Errorf("libvirt is not reachable (%s): %w", a.down.Error(), pool.ErrUnavailable)
 }
 
 func (a *Adapter) shut(conn *libvirt.Connect) {

@@ -58,14 +58,15 @@ func Marker(text string) (*local.Marker, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range ours(root) {
-		m, err := readMarker(k)
-		if err != nil {
-			return nil, err
-		}
-		return &m, nil
+	found := ours(root)
+	if len(found) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	m, err := readMarker(found[0])
+	if err != nil {
+		return nil, err
+	}
+	return &m, nil
 }
 
 // ours returns Holdfast's elements in the metadata of a domain.

@@ -92,7 +92,7 @@ func fixed(root *node, d *Definition) []string {
 func notes(root *node, d *Definition) []string {
 	var say []string
 	for event, want := range lifecycle {
-		if got := root.word(event); got != "" && got != want && !(event == "on_crash" && got == "coredump-destroy") {
+		if got := root.word(event); got != "" && got != want {
 			say = append(say, fmt.Sprintf("<%s> is %s while the pool runs it, not %s", event, want, got))
 		}
 	}

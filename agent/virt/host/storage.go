@@ -217,7 +217,7 @@ func readFirst(path string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // only read from
 	buf := make([]byte, 2*blockSize)
 	skip := int(-uintptr(unsafe.Pointer(&buf[0])) % blockSize)
 	if _, err := unix.Pread(fd, buf[skip:skip+blockSize], 0); err != nil {

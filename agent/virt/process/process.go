@@ -18,7 +18,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// ErrNone: there is no such process.
+// ErrNone says that there is no such process.
 var ErrNone = errors.New("no such process")
 
 // Table reads the processes of this server. The zero value reads /proc and libvirt's own run directory.
