@@ -48,6 +48,8 @@ type Config struct {
 	Pool    string
 	Server  pool.ServerID
 	Version string
+	// Incarnation of the etcd data that this server was set up in; data of another is refused. Empty accepts any.
+	Incarnation string
 }
 
 // Agent is one agent. Create it with New; Run may be called once.
@@ -73,7 +75,7 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	}
 	st := store.New(e.Store, store.NewKeys(cfg.Pool))
 	a := &Agent{cfg: cfg, e: e, data: &data{server: cfg.Server, clock: e.Clock, store: st}}
-	a.data.mirror = store.NewMirror(st, e.Clock, "", e.Log)
+	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
 		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, Log: e.Log})
 	return a, nil
@@ -81,6 +83,9 @@ func New(cfg Config, e Edges) (*Agent, error) {
 
 // API returns the services that this agent answers.
 func (a *Agent) API() *api.Server { return a.api }
+
+// Store returns the pool's records in etcd.
+func (a *Agent) Store() *store.Store { return a.data.store }
 
 // Snapshot returns the pool as this agent sees it.
 func (a *Agent) Snapshot() *pool.Snapshot { return a.data.Snapshot() }

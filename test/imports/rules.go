@@ -19,9 +19,11 @@ var anywhere = []string{"pkg/clock", "pkg/version"}
 // below agent. Source: docs/architecture.md, "Who may import whom".
 var mayImport = map[string][]string{
 	"agent":        {"agent/*", "pkg/*", "proto"},
-	"agent/api":    {"pkg/rpc", "pkg/store", "pkg/plan", "pkg/pool", "proto"},
-	"agent/etcd":   {"pkg/pool", "pkg/kv"},
-	"agent/mesh":   {"pkg/rpc", "pkg/pool", "proto"},
+	"agent/api":    {"pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
+	"agent/app":    {"agent/api", "agent/guard", "agent/leader", "agent/local", "pkg/kv", "pkg/lease", "pkg/store", "pkg/pool"},
+	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/store", "pkg/pool", "proto"},
+	"agent/mesh":   {"agent/api", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
+	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
 	"agent/leader": {"pkg/plan", "pkg/pool"},
 	"agent/local":  {"agent/guard", "pkg/pool"}, // guard's words: Process, Lease, Held
 	"agent/guard":  {"pkg/pool"},
@@ -45,7 +47,8 @@ var mayImport = map[string][]string{
 	"pkg/place":   {"pkg/pool"},
 	"pkg/plan":    {"pkg/place", "pkg/pool"},
 	"pkg/pool":    {},
-	"pkg/rpc":     {"pkg/wire", "pkg/pool", "proto"},
+	"pkg/pki":     {"pkg/pool"},
+	"pkg/rpc":     {"pkg/pki", "pkg/pool", "proto"},
 	"pkg/store":   {"pkg/kv", "pkg/wire", "pkg/pool", "proto"},
 	"pkg/version": {},
 	"pkg/wire":    {"pkg/pool", "proto"},

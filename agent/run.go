@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/mesh"
+	"github.com/holdfast-ha/holdfast/agent/setup"
+	"github.com/holdfast-ha/holdfast/agent/virt"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/config"
+	"github.com/holdfast-ha/holdfast/pkg/lease"
+	"github.com/holdfast-ha/holdfast/pkg/pki"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	"github.com/holdfast-ha/holdfast/pkg/version"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// leaveLimit bounds a planned stop: resigning and handing the session over.
+const leaveLimit = 5 * time.Second
+
+// runAgent wires one real agent and runs it until ctx ends. Then it leaves in good order: VMs run on.
+func runAgent(ctx context.Context, c config.Config, log *slog.Logger) error {
+	id, err := pki.Open(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key})
+	if err != nil {
+		return err
+	}
+	db, err := openEtcd(ctx, c, id, log)
+	if err != nil {
+		return err
+	}
+	defer db.close()
+	origin, err := setup.LoadOrigin(c.StateDir)
+	if err != nil {
+		return err
+	}
+	if err := db.check(ctx, origin); err != nil {
+		return err
+	}
+	boot, err := lease.BootID()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {
+		return fmt.Errorf("make run_dir: %w", err)
+	}
+	clk := clock.Real()
+	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c)})
+	var agent *app.Agent
+	h := host{virt: hv, agent: func() *app.Agent { return agent }}
+	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Snapshot() },
+		func(s pool.ServerID) *tls.Config { return id.Client(string(s)) })
+	defer peers.Close()
+	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
+		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
+		Hypervisor: hv, Needs: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Servers: peers,
+		Definitions: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	srv := grpc.NewServer(rpc.ServerOptions(id.Server(true))...)
+	registerServices(srv, agent)
+	pb.RegisterMeshServiceServer(srv, mesh.NewServer(pool.ServerID(c.Server), version.Version,
+		func() string { return agent.Snapshot().Config.Incarnation }, h))
+	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
+	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run}, log)
+}
+
+type runner = func(context.Context) error
+
+// serveAndRun serves the API and runs the agent and what it needs beside it. The first that fails ends all.
+func serveAndRun(ctx context.Context, listen string, srv *grpc.Server, agent *app.Agent, beside []runner, log *slog.Logger) error {
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", listen, err)
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	done := make(chan error, len(beside)+2)
+	start := func(f runner) { go func() { done <- f(run) }() }
+	for _, f := range beside {
+		start(f)
+	}
+	start(agent.Run)
+	start(func(context.Context) error { return srv.Serve(listener) })
+	log.Info("agent runs", "listen", listen, "version", version.String())
+
+	var failure error
+	left := len(beside) + 2
+	select {
+	case failure = <-done:
+		left--
+	case <-ctx.Done():
+		failure = leave(agent)
+		log.Info("agent leaves; VMs run on", "err", failure)
+	}
+	srv.Stop()
+	cancel()
+	for range left {
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, grpc.ErrServerStopped) {
+			failure = errors.Join(failure, err)
+		}
+	}
+	return failure
+}
+
+func leave(agent *app.Agent) error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
+	return agent.Leave(ctx)
+}
+
+// storagePaths lists the configured storage paths.
+func storagePaths(c config.Config) []string {
+	var paths []string
+	for _, s := range c.Storage {
+		paths = append(paths, s.Path)
+	}
+	return paths
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/holdfast-ha/holdfast/agent/app"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// registerServices puts an agent's API on a gRPC server, with reflection for grpcurl and the standard health service.
+func registerServices(srv *grpc.Server, agent *app.Agent) {
+	api := agent.API()
+	pb.RegisterPoolServiceServer(srv, api)
+	pb.RegisterServerServiceServer(srv, api)
+	pb.RegisterVMServiceServer(srv, api)
+	pb.RegisterOperationServiceServer(srv, api)
+	pb.RegisterEventServiceServer(srv, api)
+	h := health.NewServer()
+	h.SetServingStatus("holdfast.agent", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(srv, h)
+	reflection.RegisterV1(srv)
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-ha/holdfast/agent/setup"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/config"
+	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
+	"github.com/holdfast-ha/holdfast/pkg/pki"
+)
+
+// machineFlags are the wishes that init and join have in common.
+type machineFlags struct {
+	settings config.Config
+	address  string
+	path     string
+	storage  []string
+}
+
+func (f *machineFlags) register(cmd *cobra.Command) {
+	f.settings = config.Default()
+	fl := cmd.Flags()
+	fl.StringVar(&f.settings.Server, "name", "", "this server's name in the pool (default: the host's name)")
+	fl.StringVar(&f.address, "address", "", "IP or name, and port, where the other servers reach this one (default: the address of the default route, port 7400)")
+	fl.StringVar(&f.settings.Listen, "listen", "", "host:port to listen on (default: the address)")
+	fl.StringSliceVar(&f.storage, "storage", nil, "directories of the shared storage, the same on every server")
+	fl.StringVar(&f.settings.Libvirt, "libvirt", "", "URI of this server's libvirt (default: found by itself)")
+	fl.IntVar(&f.settings.Etcd.ClientPort, "etcd-client-port", f.settings.Etcd.ClientPort, "port of the embedded etcd for clients")
+	fl.IntVar(&f.settings.Etcd.PeerPort, "etcd-peer-port", f.settings.Etcd.PeerPort, "port of the embedded etcd for its peers")
+	fl.StringVar(&f.settings.StateDir, "state-dir", f.settings.StateDir, "where certificates and etcd's data are kept")
+	fl.StringVar(&f.settings.RunDir, "run-dir", f.settings.RunDir, "where sockets are; emptied at boot")
+}
+
+// machine completes what the flags say. target is a host that this one must reach; empty: the default route.
+func (f *machineFlags) machine(cmd *cobra.Command, target string) (setup.Machine, error) {
+	path, err := cmd.Flags().GetString("config")
+	if err != nil {
+		return setup.Machine{}, err
+	}
+	if f.address == "" {
+		if f.address, err = setup.LocalAddress(target); err != nil {
+			return setup.Machine{}, err
+		}
+	}
+	f.settings.Address = setup.WithPort(f.address)
+	for _, p := range f.storage {
+		f.settings.Storage = append(f.settings.Storage, config.Storage{Path: p})
+	}
+	id, err := hostUUID(cmd.Context(), f.settings.Libvirt)
+	if err != nil {
+		return setup.Machine{}, err
+	}
+	return setup.Machine{Settings: f.settings, ConfigPath: path, HostUUID: id, Clock: clock.Real(), Log: newLogger(config.Log{Level: "warn"})}, nil
+}
+
+func initCommand() *cobra.Command {
+	var f machineFlags
+	cmd := &cobra.Command{
+		Use: "init --pool NAME", Short: "make a new pool with this machine as its first server", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			m, err := f.machine(cmd, "")
+			if err != nil {
+				return err
+			}
+			r, err := setup.Init(cmd.Context(), m)
+			if err != nil {
+				return err
+			}
+			return tell(cmd.OutOrStdout(), "Made pool %s with %s as its first server.\n", r)
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&f.settings.Pool, "pool", "", "the pool's name; it cannot be changed later")
+	cmd.Flags().StringSliceVar(&f.settings.Etcd.Endpoints, "etcd", nil, "endpoints of an external etcd instead of the embedded one")
+	cobra.CheckErr(cmd.MarkFlagRequired("pool"))
+	cmd.PreRun = func(*cobra.Command, []string) {
+		if len(f.settings.Etcd.Endpoints) > 0 {
+			f.settings.Etcd.Mode = config.EtcdExternal
+		}
+	}
+	return cmd
+}
+
+func joinCommand() *cobra.Command {
+	var f machineFlags
+	var witness bool
+	cmd := &cobra.Command{
+		Use: "join TOKEN", Short: "make this machine a server of the pool that made the token", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			token, err := setup.ParseToken(args[0])
+			if err != nil {
+				return err
+			}
+			m, err := f.machine(cmd, token.Servers[0])
+			if err != nil {
+				return err
+			}
+			r, err := setup.Join(cmd.Context(), setup.JoinOptions{Machine: m, Token: args[0], Witness: witness})
+			if err != nil {
+				return err
+			}
+			return tell(cmd.OutOrStdout(), "Joined pool %s as %s.\n", r)
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVar(&witness, "witness", false, "carry a vote of etcd and nothing else")
+	return cmd
+}
+
+// tell says what was done and what comes next.
+func tell(w io.Writer, text string, r setup.Result) error {
+	next := "systemctl enable --now holdfast-etcd holdfast-guard holdfast-agent"
+	if r.Witness {
+		next = "systemctl enable --now holdfast-etcd"
+	}
+	_, err := fmt.Fprintf(w, text+"Address %s, settings in %s.\nNext: %s\n", r.Pool, r.Server, r.Address, r.Files[0], next)
+	return err
+}
+
+func tokenCommand(path *string) *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "tokens with which machines join the pool", Args: cobra.NoArgs}
+	var ttl time.Duration
+	create := &cobra.Command{
+		Use: "create", Short: "make a token for one machine, once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := settings(*path)
+			if err != nil {
+				return err
+			}
+			t, err := createToken(cmd, c, ttl)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), t)
+			return err
+		},
+	}
+	create.Flags().DurationVar(&ttl, "ttl", setup.DefaultTokenTTL, "how long it can be used")
+	cmd.AddCommand(create)
+	return cmd
+}
+
+func createToken(cmd *cobra.Command, c config.Config, ttl time.Duration) (setup.Token, error) {
+	id, err := pki.Open(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key})
+	if err != nil {
+		return setup.Token{}, err
+	}
+	access, err := setup.Access(c, id)
+	if err != nil {
+		return setup.Token{}, err
+	}
+	edge, err := kvetcd.Open(kvetcd.Options{Endpoints: access.Endpoints, TLS: access.TLS, Username: access.Username, Password: access.Password})
+	if err != nil {
+		return setup.Token{}, err
+	}
+	defer func() { _ = edge.Close() }() // the token is written, or the error says so
+	return setup.CreateToken(cmd.Context(), setup.TokenOptions{Settings: c, Store: edge, Leases: edge, Clock: clock.Real(), TTL: ttl, By: operator()})
+}
+
+// operator names who runs this command, for the audit trail.
+func operator() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
