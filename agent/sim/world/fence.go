@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
 // powerSwitch is a server's fence device.
@@ -65,6 +66,21 @@ func (f *Fencer) Off(ctx context.Context, server string) error {
 	return nil
 }
 
+// PowerOff is what a leader asks for: off, and confirmed to be off. It returns a sentence of evidence.
+func (f *Fencer) PowerOff(ctx context.Context, server pool.Server) (string, error) {
+	if err := f.Off(ctx, string(server.ID)); err != nil {
+		return "", err
+	}
+	off, err := f.IsOff(ctx, string(server.ID))
+	switch {
+	case err != nil:
+		return "", err
+	case !off:
+		return "", fmt.Errorf("fence %s: the device says that it is on again", server.ID)
+	}
+	return "its fence device switched it off and says that it is off", nil
+}
+
 // On gives a server power.
 func (f *Fencer) On(ctx context.Context, server string) error {
 	t, err := f.target(ctx, server)
@@ -110,3 +126,6 @@ func (f *Fencer) target(ctx context.Context, server string) (*Server, error) {
 	}
 	return t, nil
 }
+
+// Fenceable reports whether the server has a power switch that works.
+func (s *Server) Fenceable() bool { return s.Fencing == FencingPower && s.psu.works }

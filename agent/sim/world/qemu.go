@@ -42,8 +42,8 @@ type QEMU struct {
 	panicked bool
 	exit     local.Exit
 	detail   string
-	// stopping: the guest was asked to power off, or does so by itself.
-	stopping bool
+	// stopping: the guest was asked to power off, or does so by itself. dying: SIGKILL is on its way.
+	stopping, dying bool
 }
 
 // Server returns where the process runs.
@@ -143,6 +143,10 @@ func (q *QEMU) tell(format string, args ...any) {
 
 // sigkill ends the process as SIGKILL does: it is dead a few hundredths of a second later.
 func (q *QEMU) sigkill(detail string) {
+	if q.dying {
+		return
+	}
+	q.dying = true
 	q.server.w.s.After(q.server.w.s.Between(5*time.Millisecond, 60*time.Millisecond), func() {
 		q.end(local.ExitCrashed, detail)
 	})

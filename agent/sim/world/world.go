@@ -126,3 +126,8 @@ func (w *World) emit(k Kind, server string, vm pool.VMID, format string, args ..
 		f(e)
 	}
 }
+
+// SetRates changes what starts and migrations take from now on.
+func (w *World) SetRates(start time.Duration, migrate int64) {
+	w.o.StartDelay, w.o.MigrateRate = start, migrate
+}

@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/agent/sim/world"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// bounds checks invariant 6: a protected VM that could run somewhere must not stay down for long, whatever else is
+// wrong in the pool. The bound is generous and counts only while nothing stands in the VM's own way: quiet time
+// without a new fault, with etcd and a leader, while a server qualifies.
+type bounds struct {
+	p      *Pool
+	broken func(int, string, ...any)
+	// down maps VMs to since when they have been held up by nothing of their own.
+	down  map[pool.VMID]time.Duration
+	timed bool
+}
+
+// recoveryBound is how long a VM that a server could take may be down in quiet time: the lease may live twice its
+// life and 2 s after a change of etcd's leader, then come L, planning, and a start.
+func (b *bounds) recoveryBound() time.Duration {
+	return 2*b.p.File.Pool.LeaseTTL + b.p.File.Pool.StartDelay*5 + 20*time.Second
+}
+
+func newBounds(p *Pool, broken func(int, string, ...any)) *bounds {
+	return &bounds{p: p, broken: broken, down: map[pool.VMID]time.Duration{}}
+}
+
+// event notes a guest that ceased or began to execute.
+func (b *bounds) event(e world.Event) {
+	if len(b.p.World.Image(e.VM).Executing()) > 0 {
+		delete(b.down, e.VM)
+		return
+	}
+	if _, ok := b.down[e.VM]; !ok {
+		b.down[e.VM] = b.p.Now()
+		b.time()
+	}
+}
+
+// fault gives every VM a fresh bound: what happens now may be in its way.
+func (b *bounds) fault(scenario.Statement) {
+	for id := range b.down {
+		b.down[id] = b.p.Now()
+	}
+}
+
+// time looks at the VMs that are down, once a second while there are any.
+func (b *bounds) time() {
+	if b.timed {
+		return
+	}
+	b.timed = true
+	b.p.Sched.After(time.Second, func() {
+		b.timed = false
+		b.look()
+		if len(b.down) > 0 {
+			b.time()
+		}
+	})
+}
+
+func (b *bounds) look() {
+	snap := b.p.truth.snapshot()
+	var view *plan.View
+	for _, id := range slices.Sorted(maps.Keys(b.down)) {
+		if b.p.Now()-b.down[id] < b.recoveryBound() {
+			continue
+		}
+		if view == nil {
+			view = plan.NewView(snap)
+		}
+		if b.inItsWay(snap, view, id) {
+			b.down[id] = b.p.Now()
+			continue
+		}
+		status, reason := view.VM(id)
+		b.broken(6, "%s has been down since %.1fs although a server could run it; reported %s (%s)", id, b.down[id].Seconds(), status, reason)
+	}
+}
+
+// inItsWay reports whether something explains that a VM is down: nobody wants or protects it, the pool cannot act, no
+// server qualifies, its start fails or is refused by a lock, or its old server is not fenced.
+func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bool {
+	vm, ok := snap.VMs.Get(id)
+	im := b.p.World.Image(id)
+	switch {
+	case !ok, vm.Desired != pool.DesiredRunning, !snap.Protected(vm), b.p.Etcd.Leader() == "", snap.Leader.Server == "":
+		return true
+	case len(b.p.Net.Faulty()) > 0, im.StartFails != 0, len(im.Copies()) > 0:
+		return true // a copy that is paused, or held by a lock elsewhere, has trouble of its own
+	}
+	lead := b.p.World.Server(string(snap.Leader.Server))
+	if lead == nil || lead.Agent() == nil || lead.Agent().Hung() {
+		return true
+	}
+	c, _ := snap.Claims.Get(id)
+	if c.Phase.Owned() && !snap.FencedFor(c.Server, c.Session) && !snap.Alive(c.Server, c.Session) {
+		return b.unfenceable(snap, c)
+	}
+	if c.Phase == pool.PhaseAssigned || c.Phase.Owned() {
+		s := b.p.World.Server(string(c.Server))
+		return s == nil || s.Agent() == nil || s.Agent().Hung() || !s.LibvirtdUp() || !s.Storage() || (s.HasGuard() && s.Guard() == nil)
+	}
+	status, reason := view.VM(id)
+	return status == plan.VMFailed || reason != "" && status == plan.VMWaiting
+}
+
+// unfenceable reports whether the lost owner of a claim has no means by which it could be proven harmless.
+func (b *bounds) unfenceable(snap *pool.Snapshot, c pool.Claim) bool {
+	s := b.p.World.Server(string(c.Server))
+	vm, _ := snap.VMs.Get(c.VM)
+	switch s.Fencing {
+	case world.FencingNone:
+		return true
+	case world.FencingPower:
+		return !s.Fenceable()
+	}
+	return !c.Armed || snap.Members.Has(c.Server) || !vm.DiskLocks && !snap.Config.TrustGuardAlone && s.Fencing != world.FencingWatchdog
+}

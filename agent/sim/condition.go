@@ -1,0 +1,221 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// verdict is one term's truth, with what was seen.
+type verdict struct {
+	ok   bool
+	seen string
+}
+
+// holds evaluates a condition from left to right.
+func (p *Pool) holds(c scenario.Condition) bool {
+	ok := false
+	for i, t := range c {
+		switch {
+		case i > 0 && t.Or && ok, i > 0 && !t.Or && !ok:
+			continue
+		}
+		ok = p.term(t).ok != t.Not
+	}
+	return ok
+}
+
+// seen describes what the terms of a condition looked at, each thing once.
+func (p *Pool) seen(c scenario.Condition) string {
+	var out []string
+	for _, t := range c {
+		if s := p.term(t).seen; !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// term evaluates one simple condition, `not` apart.
+func (p *Pool) term(t scenario.Term) verdict {
+	switch {
+	case t.Test >= scenario.VMRunning && t.Test <= scenario.VMReason:
+		return p.vmTerm(t)
+	case t.Test >= scenario.ServerUp && t.Test <= scenario.ServerVMs:
+		return p.serverTerm(t)
+	case t.Test >= scenario.LeaderIs && t.Test <= scenario.LeaderNone:
+		return p.leaderTerm(t)
+	case t.Test == scenario.AlertOpen || t.Test == scenario.NoAlerts:
+		return p.alertTerm(t)
+	}
+	return p.answerTerm(t)
+}
+
+func (p *Pool) vmTerm(t scenario.Term) verdict {
+	id := pool.VMID(t.Subject)
+	im := p.World.Image(id)
+	if im == nil {
+		return verdict{false, t.Subject + " does not exist yet"}
+	}
+	at := im.Executing()
+	switch t.Test {
+	case scenario.VMRunning:
+		ok := len(at) > 0 && (len(t.On) == 0 || slices.ContainsFunc(at, func(s string) bool { return slices.Contains(t.On, s) }))
+		return verdict{ok, p.whereabouts(id)}
+	case scenario.VMPaused:
+		paused := len(at) == 0
+		if paused {
+			paused = false
+			for _, q := range im.Copies() {
+				paused = paused || q.Paused()
+			}
+		}
+		return verdict{paused, p.whereabouts(id)}
+	case scenario.VMStarts:
+		return verdict{im.Starts == t.Count, fmt.Sprintf("%s starts = %d", id, im.Starts)}
+	case scenario.VMMigrations:
+		return verdict{im.Migrations == t.Count, fmt.Sprintf("%s migrations = %d", id, im.Migrations)}
+	}
+	r := p.reporter()
+	if r == nil {
+		return verdict{false, "no agent answers"}
+	}
+	status, reason := r.view.VM(id)
+	if t.Test == scenario.VMReason {
+		ok := strings.Contains(strings.ToLower(reason), strings.ToLower(t.Text))
+		return verdict{ok, fmt.Sprintf("%s is reported %s, reason %q", id, status, reason)}
+	}
+	return verdict{status.String() == t.Test.Word(), p.whereabouts(id)}
+}
+
+// whereabouts tells where a VM executes and what agents report of it.
+func (p *Pool) whereabouts(id pool.VMID) string {
+	im := p.World.Image(id)
+	text := fmt.Sprintf("%s executes nowhere", id)
+	if at := im.Executing(); len(at) > 0 {
+		text = fmt.Sprintf("%s executes on %s", id, strings.Join(at, " and "))
+	}
+	r := p.reporter()
+	if r == nil {
+		return text + ", and no agent answers"
+	}
+	status, reason := r.view.VM(id)
+	text += fmt.Sprintf(", reported %s", status)
+	if reason != "" {
+		text += fmt.Sprintf(" (%s)", reason)
+	}
+	return text
+}
+
+func (p *Pool) serverTerm(t scenario.Term) verdict {
+	s := p.World.Server(t.Subject)
+	switch t.Test {
+	case scenario.ServerOff:
+		word := "has power"
+		if !s.Powered() {
+			word = "has no power"
+		}
+		return verdict{!s.Powered(), t.Subject + " " + word}
+	case scenario.ServerReset:
+		return verdict{s.Resets() > 0, fmt.Sprintf("%s was reset %d times", t.Subject, s.Resets())}
+	case scenario.ServerVMs:
+		n := s.Executing()
+		return verdict{n == t.Count, fmt.Sprintf("%s vms = %d", t.Subject, n)}
+	}
+	r := p.reporter()
+	if r == nil {
+		return verdict{false, "no agent answers"}
+	}
+	states := r.serverStates(t.Subject)
+	_, reason := r.view.Server(pool.ServerID(t.Subject))
+	seen := fmt.Sprintf("%s is reported %s", t.Subject, strings.Join(states, ", "))
+	if len(states) == 0 {
+		seen = t.Subject + " is not in the pool"
+	}
+	if reason != "" {
+		seen += " (" + reason + ")"
+	}
+	return verdict{slices.Contains(states, t.Test.Word()), seen}
+}
+
+func (p *Pool) leaderTerm(t scenario.Term) verdict {
+	l := string(p.truth.snapshot().Leader.Server)
+	seen := "nobody leads"
+	if l != "" {
+		seen = l + " leads"
+	}
+	ok := false
+	switch t.Test {
+	case scenario.LeaderIs:
+		ok = l == t.Subject
+	case scenario.LeaderIsNot:
+		ok = l != "" && l != t.Subject
+	case scenario.LeaderAny:
+		ok = l != ""
+	case scenario.LeaderNone:
+		ok = l == ""
+	}
+	return verdict{ok, seen}
+}
+
+func (p *Pool) alertTerm(t scenario.Term) verdict {
+	r := p.reporter()
+	if r == nil {
+		return verdict{false, "no agent answers"}
+	}
+	var open []string
+	found := false
+	for _, a := range r.snap.Alerts.All() {
+		open = append(open, a.Text)
+		named := strings.Join([]string{a.Text, string(a.Server), string(a.VM)}, " ")
+		found = found || strings.Contains(strings.ToLower(named), strings.ToLower(t.Text))
+	}
+	seen := "no alerts"
+	if len(open) > 0 {
+		seen = "alerts: " + strings.Join(open, " | ")
+	}
+	if t.Test == scenario.NoAlerts {
+		return verdict{len(open) == 0, seen}
+	}
+	return verdict{found, seen}
+}
+
+func (p *Pool) answerTerm(t scenario.Term) verdict {
+	if !p.answered.Given {
+		return verdict{false, "no operator command was given yet"}
+	}
+	switch t.Test {
+	case scenario.AnswerRefused, scenario.AnswerAccepted:
+		why, refused := p.refusal()
+		if !refused {
+			return verdict{t.Test == scenario.AnswerAccepted, "the command was accepted"}
+		}
+		ok := t.Test == scenario.AnswerRefused && strings.Contains(strings.ToLower(why), strings.ToLower(t.Text))
+		return verdict{ok, fmt.Sprintf("the command was refused: %s", why)}
+	}
+	if p.answered.Operation == "" {
+		return verdict{false, "the latest command made no operation"}
+	}
+	r := p.reporter()
+	if r == nil {
+		return verdict{false, "no agent answers"}
+	}
+	op, ok := r.snap.Operations.Get(p.answered.Operation)
+	if !ok {
+		return verdict{false, "the operation is not known"}
+	}
+	seen := fmt.Sprintf("the operation (%s %s%s) is %s, %s", op.Kind, op.VM, op.Server, op.Outcome, op.Phase)
+	if op.Error != "" {
+		seen += ": " + op.Error
+	}
+	switch t.Test {
+	case scenario.OperationDone:
+		return verdict{op.Outcome == pool.OutcomeDone, seen}
+	default:
+		ok = op.Outcome == pool.OutcomeFailed || op.Outcome == pool.OutcomeCancelled
+		return verdict{ok && strings.Contains(strings.ToLower(op.Error), strings.ToLower(t.Text)), seen}
+	}
+}

@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/agent/sim/simnet"
+	"github.com/holdfast-ha/holdfast/agent/sim/world"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// serverFaults are the faults of one server's machine and programs.
+var serverFaults = map[string]func(*world.Server){
+	"power off":      func(s *world.Server) { s.PowerOff("") },
+	"power on":       (*world.Server).PowerOn,
+	"agent kill":     (*world.Server).KillAgent,
+	"agent start":    (*world.Server).StartAgent,
+	"agent hang":     (*world.Server).HangAgent,
+	"agent resume":   (*world.Server).ResumeAgent,
+	"agent stop":     func(s *world.Server) { s.StopAgent(false) },
+	"agent restart":  func(s *world.Server) { s.StopAgent(true) },
+	"guard kill":     (*world.Server).KillGuard,
+	"guard hang":     (*world.Server).HangGuard,
+	"guard start":    (*world.Server).StartGuard,
+	"libvirtd kill":  (*world.Server).KillLibvirtd,
+	"libvirtd start": (*world.Server).StartLibvirtd,
+	"storage off":    (*world.Server).CutStorage,
+	"storage on":     (*world.Server).MendStorage,
+	"fence fails":    func(s *world.Server) { s.FenceWorks(false) },
+	"fence works":    func(s *world.Server) { s.FenceWorks(true) },
+}
+
+// poolFaults are the faults of etcd, the network and guests.
+var poolFaults = map[string]func(*Pool, scenario.Statement) error{
+	"cut":            func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.All); return nil },
+	"cut etcd":       func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.Etcd); return nil },
+	"cut peers":      func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.Mesh); return nil },
+	"cut from":       func(p *Pool, st scenario.Statement) error { p.Net.CutPair(st.Server, st.Other); return nil },
+	"heal":           func(p *Pool, st scenario.Statement) error { p.Net.Heal(st.Server); return nil },
+	"heal all":       func(p *Pool, _ scenario.Statement) error { p.Net.HealAll(); return nil },
+	"slow":           func(p *Pool, st scenario.Statement) error { p.Net.Slow(st.Server, st.Length); return nil },
+	"etcd down":      func(p *Pool, _ scenario.Statement) error { p.Etcd.Down(); return nil },
+	"etcd up":        func(p *Pool, _ scenario.Statement) error { p.Etcd.Up(); return nil },
+	"etcd freeze":    func(p *Pool, st scenario.Statement) error { p.Etcd.Freeze(st.Server); return nil },
+	"etcd thaw":      func(p *Pool, st scenario.Statement) error { p.Etcd.Thaw(st.Server); return nil },
+	"split":          (*Pool).split,
+	"vm crash":       func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.Crash, "has no process") },
+	"guest shutdown": func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.GuestShutdown, "does not run") },
+	"guest panic":    func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.GuestPanic, "does not run") },
+}
+
+// fault makes one fault happen. The error says why it cannot.
+func (p *Pool) fault(st scenario.Statement) error {
+	var err error
+	if st.Server, err = p.named(st.Server); err != nil {
+		return err
+	}
+	if st.Other, err = p.named(st.Other); err != nil {
+		return err
+	}
+	p.version++
+	if f, ok := serverFaults[st.Verb]; ok {
+		f(p.World.Server(st.Server))
+		return nil
+	}
+	f, ok := poolFaults[st.Verb]
+	if !ok {
+		return fmt.Errorf("%s: the simulator has no such fault", st.Verb)
+	}
+	p.trace.add("network and etcd: %s", st.Text)
+	return f(p, st)
+}
+
+// named replaces the word leader by the server that leads, or led last.
+func (p *Pool) named(server string) (string, error) {
+	if server != "leader" {
+		return server, nil
+	}
+	if l := p.truth.snapshot().Leader.Server; l != "" {
+		return string(l), nil
+	}
+	if p.lastLeader == "" {
+		return "", fmt.Errorf("nobody has led yet")
+	}
+	return p.lastLeader, nil
+}
+
+func (p *Pool) split(st scenario.Statement) error {
+	i, ok := scenario.Larger(st.Groups)
+	if !ok {
+		return fmt.Errorf("no group is larger than every other")
+	}
+	p.Net.Split(st.Groups, i)
+	return nil
+}
+
+func (p *Pool) guest(st scenario.Statement, do func(pool.VMID) bool, not string) error {
+	if !do(pool.VMID(st.VM)) {
+		return fmt.Errorf("%s: %s %s at this moment", st.Verb, st.VM, not)
+	}
+	return nil
+}

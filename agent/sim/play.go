@@ -1,0 +1,208 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+)
+
+// tail is how long a run goes on after its last statement.
+const tail = 60 * time.Second
+
+// lookEvery bounds how long a change of what agents report can go unnoticed by those who wait for it.
+const lookEvery = 5 * time.Millisecond
+
+// Failure is an expectation or invariant that did not hold.
+type Failure struct {
+	File string
+	// Line of the statement; 0 for an invariant.
+	Line int
+	// At is the virtual time since time 0.
+	At       time.Duration
+	Expected string
+	Seen     string
+}
+
+// Error names file, line, virtual time, what was expected and what was seen.
+func (f *Failure) Error() string {
+	where := f.File
+	if f.Line > 0 {
+		where = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return fmt.Sprintf("%s: at %.3fs: expected %s; seen: %s", where, f.At.Seconds(), f.Expected, f.Seen)
+}
+
+// watch is a condition that must hold while the run goes on.
+type watch struct {
+	st    scenario.Statement
+	until time.Duration
+	// never: it must not hold.
+	never bool
+}
+
+// player runs one scenario's time line on a settled pool.
+type player struct {
+	*Pool
+	check   *Checker
+	watches []watch
+	// cursor is where the next bare or relative statement counts from.
+	cursor time.Duration
+	looked uint64
+	at     time.Duration
+}
+
+// Play runs the time line and its tail. The error is a *Failure, or trouble in the simulation itself.
+func (p *Pool) Play(check *Checker) error {
+	pl := &player{Pool: p, check: check}
+	for _, st := range p.File.Never {
+		pl.watches = append(pl.watches, watch{st: st, until: 1 << 62, never: true})
+	}
+	p.onStep = pl.look
+	defer func() { p.onStep = nil }()
+	if err := pl.look(); err != nil {
+		return err
+	}
+	for _, st := range p.File.Lines {
+		if err := pl.statement(st); err != nil {
+			return err
+		}
+	}
+	if err := pl.advance(max(pl.cursor, p.Now()) + tail); err != nil {
+		return err
+	}
+	return check.End()
+}
+
+func (pl *player) statement(st scenario.Statement) error {
+	start := pl.cursor
+	switch st.When {
+	case scenario.At:
+		start = st.Time
+	case scenario.After:
+		start += st.Time
+	}
+	if err := pl.advance(start); err != nil {
+		return err
+	}
+	pl.cursor = max(start, pl.Now())
+	switch st.Kind {
+	case scenario.Fault:
+		pl.check.Fault(st)
+		if err := pl.fault(st); err != nil {
+			return pl.fail(st, st.Text, err.Error())
+		}
+		return pl.advance(pl.Now())
+	case scenario.Command:
+		pl.check.Command(st)
+		err := pl.command(st)
+		pl.check.Answered(st, pl.answered)
+		return err
+	case scenario.By:
+		return pl.by(st)
+	case scenario.Hold:
+		pl.watches = append(pl.watches, watch{st: st, until: pl.Now() + st.Length})
+		pl.cursor += st.Length
+		pl.looked = 0
+		return pl.look()
+	}
+	if !pl.holds(st.Cond) {
+		return pl.fail(st, st.Text, pl.seen(st.Cond))
+	}
+	return nil
+}
+
+// by waits until its condition is true.
+func (pl *player) by(st scenario.Statement) error {
+	seen := uint64(0)
+	at := time.Duration(-1)
+	for {
+		if v := pl.version; v != seen || pl.Now()-at >= lookEvery {
+			seen, at = v, pl.Now()
+			if pl.holds(st.Cond) {
+				pl.cursor = pl.Now()
+				return nil
+			}
+		}
+		next, ok := pl.Sched.Next()
+		if !ok || next-pl.trace.zero > st.Until {
+			break
+		}
+		if err := pl.step(); err != nil {
+			return err
+		}
+	}
+	if err := pl.advance(st.Until); err != nil {
+		return err
+	}
+	if pl.holds(st.Cond) {
+		return nil
+	}
+	return pl.fail(st, st.Text, pl.seen(st.Cond))
+}
+
+// advance runs to virtual time t since time 0.
+func (pl *player) advance(t time.Duration) error {
+	limit := pl.trace.zero + t
+	for {
+		next, ok := pl.Sched.Next()
+		if !ok || next > limit {
+			break
+		}
+		if err := pl.step(); err != nil {
+			return err
+		}
+	}
+	return pl.Sched.Run(limit)
+}
+
+// look checks what must hold all the time: after every change of the world or of etcd, and every few milliseconds.
+func (pl *player) look() error {
+	if f := pl.check.Violation(); f != nil {
+		return f
+	}
+	if pl.version == pl.looked && pl.Now()-pl.at < lookEvery {
+		return nil
+	}
+	pl.looked, pl.at = pl.version, pl.Now()
+	kept := pl.watches[:0]
+	for _, w := range pl.watches {
+		if pl.Now() > w.until {
+			continue
+		}
+		if pl.holds(w.st.Cond) == w.never {
+			return pl.fail(w.st, w.st.Text, pl.seen(w.st.Cond))
+		}
+		kept = append(kept, w)
+	}
+	pl.watches = kept
+	return nil
+}
+
+func (pl *player) fail(st scenario.Statement, expected, seen string) error {
+	f := &Failure{File: pl.File.Name, Line: st.Line, At: pl.Now(), Expected: expected, Seen: seen}
+	pl.trace.add("FAILED, line %d: expected %s; seen: %s", st.Line, expected, seen)
+	return f
+}
+
+// step lets one event happen and checks what must hold after it.
+func (p *Pool) step() error {
+	if _, err := p.Sched.Step(); err != nil {
+		return err
+	}
+	if p.truth.err != nil {
+		return fmt.Errorf("observe etcd: %w", p.truth.err)
+	}
+	if p.onStep != nil {
+		return p.onStep()
+	}
+	return nil
+}
+
+// IsFailure reports whether err says that the pool did not do what was expected, and is not trouble of the
+// simulator's own.
+func IsFailure(err error) bool {
+	var f *Failure
+	return errors.As(err, &f)
+}

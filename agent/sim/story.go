@@ -1,0 +1,164 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/holdfast-ha/holdfast/agent/sim/world"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// tellWorld writes the world's events into the time line.
+func (p *Pool) tellWorld(e world.Event) { p.trace.add("%s", e.Text) }
+
+// tellChange writes into the time line what a commit means to people: events of the pool's history, members coming
+// and going, leadership, claims, alerts and the outcome of operations.
+func (p *Pool) tellChange(c Change) {
+	if !p.trace.begun || p.trace.sink == nil {
+		return
+	}
+	for id := range c.After.Events.ChangedSince(c.Before.Events) {
+		if e, ok := c.After.Events.Get(id); ok && !c.Before.Events.Has(id) {
+			p.trace.add("%s: %s", e.Actor, e.Text)
+		}
+	}
+	for id := range c.After.Members.ChangedSince(c.Before.Members) {
+		was, had := c.Before.Members.Get(id)
+		now, has := c.After.Members.Get(id)
+		switch {
+		case had && !has:
+			p.trace.add("the session of %s has ended (its lease expired or was given back)", id)
+		case has && (!had || was.Session != now.Session):
+			p.trace.add("%s is a member, session %d", id, now.Session)
+		}
+	}
+	if c.Before.Leader != c.After.Leader {
+		switch {
+		case c.After.Leader.Server == "":
+			p.trace.add("nobody leads")
+		default:
+			p.trace.add("%s leads", c.After.Leader.Server)
+		}
+	}
+	for id := range c.After.Claims.ChangedSince(c.Before.Claims) {
+		was, _ := c.Before.Claims.Get(id)
+		now, ok := c.After.Claims.Get(id)
+		if text := claimStep(was, now, ok); text != "" {
+			p.trace.add("claim of %s: %s (by %s)", id, text, c.By)
+		}
+	}
+	for id := range c.After.Fences.ChangedSince(c.Before.Fences) {
+		if f, ok := c.After.Fences.Get(id); ok {
+			p.trace.add("%s is fenced by %s up to session %d: %s", id, f.Proof, f.Session, f.Evidence)
+		}
+	}
+	for id := range c.After.Alerts.ChangedSince(c.Before.Alerts) {
+		was, had := c.Before.Alerts.Get(id)
+		now, has := c.After.Alerts.Get(id)
+		switch {
+		case has && (!had || was.Text != now.Text):
+			p.trace.add("alert: %s", now.Text)
+		case had && !has:
+			p.trace.add("alert over: %s", was.Text)
+		}
+	}
+	p.tellStates(c)
+}
+
+// tellStates writes how VMs' reported states changed.
+func (p *Pool) tellStates(c Change) {
+	for id := range c.After.States.ChangedSince(c.Before.States) {
+		now, ok := c.After.States.Get(id)
+		was, _ := c.Before.States.Get(id)
+		if ok && (was.State != now.State || was.Server != now.Server || was.Reason != now.Reason) {
+			why := ""
+			if now.Reason != "" {
+				why = ": " + now.Reason
+			}
+			p.trace.add("%s is reported %s on %s%s", id, now.State, now.Server, why)
+		}
+	}
+}
+
+// claimStep says what changed in a claim; empty if nothing worth a line.
+func claimStep(was, now pool.Claim, exists bool) string {
+	place := func(c pool.Claim) string {
+		if c.Server == "" {
+			return c.Phase.String()
+		}
+		return fmt.Sprintf("%s %s", c.Phase, c.Server)
+	}
+	switch {
+	case !exists:
+		return "removed"
+	case was.Phase == pool.PhaseUnspecified:
+		return place(now)
+	case was.Phase != now.Phase || was.Server != now.Server || was.Epoch != now.Epoch:
+		text := fmt.Sprintf("%s -> %s, epoch %d", place(was), place(now), now.Epoch)
+		if now.Phase == pool.PhaseUnassigned && now.Cause != pool.CauseUnspecified {
+			text += fmt.Sprintf(", cause: %s", now.Cause)
+		}
+		if now.Armed {
+			text += ", guard holds it"
+		}
+		return text
+	case was.Session != now.Session:
+		return fmt.Sprintf("%s re-asserted under session %d", place(now), now.Session)
+	case was.Armed && !now.Armed:
+		return place(now) + ", disarmed"
+	case !was.Armed && now.Armed:
+		return place(now) + ", guard holds it"
+	case was.Incoming != nil && now.Incoming == nil:
+		return place(now) + ", migration ended"
+	}
+	return ""
+}
+
+// report is what a connected agent says, cached for one snapshot.
+type report struct {
+	snap *pool.Snapshot
+	view *plan.View
+}
+
+// reporter returns what the agents that reach etcd report: the newest snapshot among them, of the first by name.
+// If none reaches etcd, any living agent answers; nil if there is none.
+func (p *Pool) reporter() *report {
+	var best *pool.Snapshot
+	connected := false
+	for _, s := range p.World.Servers() {
+		a := p.crew.Agent(s.Name)
+		if a == nil || s.Agent() == nil || s.Agent().Hung() {
+			continue
+		}
+		snap := a.Snapshot()
+		if snap == nil || snap.Revision == 0 {
+			continue
+		}
+		reaches := p.Etcd.Reaches(s.Name)
+		if best == nil || (reaches && !connected) || (reaches == connected && snap.Revision > best.Revision) {
+			best, connected = snap, reaches
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	if p.reported == nil || p.reported.snap != best {
+		p.reported = &report{best, plan.NewView(best)}
+	}
+	return p.reported
+}
+
+// serverStates returns the words for a server.
+func (r *report) serverStates(server string) []string {
+	states, _ := r.view.Server(pool.ServerID(server))
+	var out []string
+	for _, s := range states {
+		out = append(out, s.String())
+	}
+	return out
+}
+
+func (r *report) has(server, word string) bool {
+	return slices.Contains(r.serverStates(server), word)
+}
