@@ -28,6 +28,8 @@ type process struct {
 	id    *pki.Store
 	etcd  *embed.Etcd
 	said  string
+	// listed: the running member was in its own member list when it was last looked at.
+	listed bool
 	// asks is the client for the member list, made at the first use.
 	asks *clientv3.Client
 }
@@ -58,8 +60,12 @@ func Run(ctx context.Context, cfg Config, c clock.Clock, log *slog.Logger) error
 	return nil
 }
 
-// wait returns after the poll interval, at the end of ctx, or with an error when etcd ends by itself without having
-// been taken out.
+// removalPoll is how often a running member looks whether it was taken out. etcd ends a second after that by itself
+// and closes its store while it still serves clients, some of whose requests then crash the process (3.7.3, Status).
+const removalPoll = 100 * time.Millisecond
+
+// wait returns after the poll interval, at the end of ctx, when this member was taken out, or with an error when
+// etcd ends by itself.
 func (p *process) wait(ctx context.Context) error {
 	if p.etcd == nil {
 		_ = p.clock.Sleep(ctx, p.cfg.Poll)
@@ -67,20 +73,34 @@ func (p *process) wait(ctx context.Context) error {
 	}
 	timer := time.NewTimer(p.cfg.Poll)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return nil
-	case err := <-p.etcd.Err():
-		return fmt.Errorf("%w: %w", ErrStopped, err)
-	case <-p.etcd.Server.StopNotify():
-		// Most likely it was taken out: the next step asks the others.
-		p.log.Warn("etcd stopped by itself")
-		p.stop()
-		_ = p.clock.Sleep(ctx, p.cfg.Poll)
-		return nil
+	look := time.NewTicker(removalPoll)
+	defer look.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			if p.removed() {
+				p.log.Info("etcd member", "server", p.cfg.Name, "action", StepClear, "reason", "this machine was taken out of etcd")
+				p.stop()
+				return p.cfg.putAside()
+			}
+		case err := <-p.etcd.Err():
+			return fmt.Errorf("%w: %w", ErrStopped, err)
+		case <-p.etcd.Server.StopNotify():
+			return ErrStopped
+		}
 	}
+}
+
+// removed reports what the member's own log says of it: once it was in the list, now it is not.
+func (p *process) removed() bool {
+	listed := p.etcd.Server.Cluster().Member(p.etcd.Server.MemberID()) != nil
+	gone := p.listed && !listed
+	p.listed = listed
+	return gone
 }
 
 func (p *process) step(ctx context.Context) error {
@@ -182,7 +202,7 @@ func (p *process) start(cluster string) error {
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
 	}
-	p.etcd = e
+	p.etcd, p.listed = e, false
 	return p.cfg.saveSelf(e)
 }
 
