@@ -201,7 +201,7 @@ func mustList(t *testing.T, r *rig, prefix string) []kv.KeyValue {
 
 // In any weather, who believes to lead holds the oldest election key at that moment, so at most one does.
 func TestWhoeverLeadsHoldsTheOldestKey(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		var led atomic.Int64
 		inBubble(t, func(t *testing.T, r *rig) {
 			dice := &dice{rand: rand.New(rand.NewPCG(seed, 2))}

@@ -142,24 +142,22 @@ func (g *guardFake) extend(ctx context.Context, info lease.Info) error {
 	fault := g.fault
 	g.calls = append(g.calls, info)
 	g.mu.Unlock()
-	outdated := false
-	do := func() {
+	take := func() error {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.known == nil {
 			g.known = map[pool.Session]lease.Info{}
 		}
-		if outdated = info.Sent < g.known[info.Session].Sent; !outdated {
-			g.known[info.Session] = info
+		if info.Sent < g.known[info.Session].Sent {
+			return errors.New("outdated")
 		}
+		g.known[info.Session] = info
+		return nil
 	}
 	if fault != nil {
-		return fault(ctx, do)
+		return fault(ctx, func() { _ = take() })
 	}
-	if do(); outdated {
-		return errors.New("outdated")
-	}
-	return nil
+	return take()
 }
 
 func (g *guardFake) setFault(f func(ctx context.Context, do func()) error) {

@@ -88,6 +88,23 @@ func Only(kind string, f Fault) Fault {
 	}
 }
 
+// ask sends one request. A Fault may let it take effect when the caller has gone, so the result is handed over under
+// a lock.
+func ask[T any](ctx context.Context, c *Client, call Call, do func() (T, error)) (T, error) {
+	var mu sync.Mutex
+	var result T
+	err := c.request(ctx, call, func() error {
+		r, err := do()
+		mu.Lock()
+		defer mu.Unlock()
+		result = r
+		return err
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	return result, err
+}
+
 func (c *Client) request(ctx context.Context, call Call, do func() error) error {
 	c.mu.Lock()
 	f := c.fault
@@ -103,55 +120,40 @@ func (c *Client) request(ctx context.Context, call Call, do func() error) error 
 }
 
 // Get reads one key.
-func (c *Client) Get(ctx context.Context, key string) (v kv.KeyValue, ok bool, err error) {
-	err = c.request(ctx, Call{Kind: "get", Key: key}, func() error {
-		v, ok = c.e.Peek(key)
-		return nil
+func (c *Client) Get(ctx context.Context, key string) (kv.KeyValue, bool, error) {
+	v, err := ask(ctx, c, Call{Kind: "get", Key: key}, func() (kv.KeyValue, error) {
+		v, _ := c.e.Peek(key)
+		return v, nil
 	})
-	return v, ok, err
+	return v, v.CreateRevision != 0, err
 }
 
 // List reads all keys below prefix.
-func (c *Client) List(ctx context.Context, prefix string) (all []kv.KeyValue, rev pool.Revision, err error) {
-	err = c.request(ctx, Call{Kind: "list", Key: prefix}, func() error {
-		all, rev = c.e.list(prefix)
-		return nil
+func (c *Client) List(ctx context.Context, prefix string) ([]kv.KeyValue, pool.Revision, error) {
+	type listed struct {
+		all []kv.KeyValue
+		rev pool.Revision
+	}
+	r, err := ask(ctx, c, Call{Kind: "list", Key: prefix}, func() (listed, error) {
+		all, rev := c.e.list(prefix)
+		return listed{all, rev}, nil
 	})
-	return all, rev, err
+	return r.all, r.rev, err
 }
 
 // Txn runs a transaction.
 func (c *Client) Txn(ctx context.Context, t kv.Txn) (kv.Result, error) {
-	var mu sync.Mutex // a Fault may run it late, beside the caller
-	var res kv.Result
-	err := c.request(ctx, Call{Kind: "txn", Txn: t}, func() error {
-		r, err := c.e.txn(t)
-		mu.Lock()
-		defer mu.Unlock()
-		res = r
-		return err
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	return res, err
+	return ask(ctx, c, Call{Kind: "txn", Txn: t}, func() (kv.Result, error) { return c.e.txn(t) })
 }
 
 // Watch starts a watch.
-func (c *Client) Watch(ctx context.Context, prefix string, from pool.Revision) (w kv.Watcher, err error) {
-	err = c.request(ctx, Call{Kind: "watch", Key: prefix}, func() error {
-		w = c.e.watch(prefix, from)
-		return nil
-	})
-	return w, err
+func (c *Client) Watch(ctx context.Context, prefix string, from pool.Revision) (kv.Watcher, error) {
+	return ask(ctx, c, Call{Kind: "watch", Key: prefix}, func() (kv.Watcher, error) { return c.e.watch(prefix, from), nil })
 }
 
 // Grant makes a lease.
-func (c *Client) Grant(ctx context.Context, ttl time.Duration) (id kv.LeaseID, err error) {
-	err = c.request(ctx, Call{Kind: "grant"}, func() error {
-		id = c.e.grant(ttl)
-		return nil
-	})
-	return id, err
+func (c *Client) Grant(ctx context.Context, ttl time.Duration) (kv.LeaseID, error) {
+	return ask(ctx, c, Call{Kind: "grant"}, func() (kv.LeaseID, error) { return c.e.grant(ttl), nil })
 }
 
 // KeepAlive renews a lease once.

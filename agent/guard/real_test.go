@@ -1,0 +1,517 @@
+package guard_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// TestMain lets this binary be a guard or an agent in a process of its own, so that tests can kill and stop it.
+func TestMain(m *testing.M) {
+	switch os.Getenv("GUARD_TEST_ROLE") {
+	case "guard":
+		os.Exit(guardMain(os.Getenv("GUARD_TEST_DIR")))
+	case "agent":
+		os.Exit(agentMain(os.Getenv("GUARD_TEST_DIR")))
+	}
+	os.Exit(m.Run())
+}
+
+func guardMain(dir string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	err := guard.Run(ctx, guard.Config{Socket: socketIn(dir), Dir: filepath.Join(dir, "guard"), BootID: "this-boot",
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Harden: os.Getenv("GUARD_TEST_HARDEN") != ""})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// agentMain renews session 7 every 50 ms and prints a line for each acknowledged renewal.
+func agentMain(dir string) int {
+	c := clock.Real()
+	client := guard.NewClient(socketIn(dir), c)
+	for {
+		if err := client.Extend(context.Background(), shortLease(7, life)); err == nil {
+			fmt.Println("renewed")
+		}
+		_ = c.Sleep(context.Background(), 50*time.Millisecond)
+	}
+}
+
+// life is how long a renewal lasts in these tests: long against the scheduling delays of a busy machine.
+const life = 700 * time.Millisecond
+
+func socketIn(dir string) string { return filepath.Join(dir, "guard.sock") }
+
+// shortLease is one sent now, with its stop time life ahead.
+func shortLease(s pool.Session, life time.Duration) guard.Lease {
+	now := clock.Real().Now()
+	return guard.Lease{Session: s, Sent: now, KillAt: now.Add(life), Deadline: now.Add(life + 500*time.Millisecond)}
+}
+
+// child is a process of the test: a guard, an agent or a stand-in for QEMU.
+type child struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	mu    sync.Mutex
+	died  pool.Instant
+	lines int
+}
+
+// Write counts lines of output.
+func (c *child) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lines += strings.Count(string(b), "\n")
+	return len(b), nil
+}
+
+func (c *child) renewals() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lines
+}
+
+func spawn(t *testing.T, cmd *exec.Cmd) *child {
+	t.Helper()
+	c := &child{cmd: cmd, done: make(chan struct{})}
+	if cmd.Stdout == nil {
+		cmd.Stdout = c
+	}
+	must(t, cmd.Start())
+	go func() {
+		_ = cmd.Wait()
+		c.mu.Lock()
+		c.died = clock.Real().Now()
+		c.mu.Unlock()
+		close(c.done)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-c.done
+	})
+	return c
+}
+
+func role(t *testing.T, dir, role string) *child {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "GUARD_TEST_ROLE="+role, "GUARD_TEST_DIR="+dir)
+	cmd.Stderr = os.Stderr
+	if !testing.Verbose() {
+		cmd.Stderr = nil
+	}
+	return spawn(t, cmd)
+}
+
+// qemu starts a stand-in for a VM's process.
+func qemu(t *testing.T) *child {
+	t.Helper()
+	return spawn(t, exec.Command("sleep", "600"))
+}
+
+func (c *child) process(t *testing.T) guard.Process {
+	t.Helper()
+	ticks, err := guard.StartTicks(c.cmd.Process.Pid)
+	must(t, err)
+	return guard.Process{PID: c.cmd.Process.Pid, StartTicks: ticks}
+}
+
+// diedAt waits for its end.
+func (c *child) diedAt(t *testing.T) pool.Instant {
+	t.Helper()
+	select {
+	case <-c.done:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("pid %d is still alive", c.cmd.Process.Pid)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.died
+}
+
+func (c *child) alive() bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (c *child) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	must(t, c.cmd.Process.Signal(s))
+}
+
+// eventually polls until ok; it fails the test after ten seconds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		pause(t, 5*time.Millisecond)
+	}
+	t.Fatalf("never: %s", what)
+}
+
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	must(t, clock.Real().Sleep(t.Context(), d))
+}
+
+// realGuard starts a guard in a process of its own and waits until it answers.
+func realGuard(t *testing.T, dir string) (*child, *guard.SocketClient) {
+	t.Helper()
+	g := role(t, dir, "guard")
+	client := guard.NewClient(socketIn(dir), clock.Real())
+	eventually(t, "the guard answers", func() bool {
+		st, err := client.Status(t.Context())
+		return err == nil && st.Armed
+	})
+	return g, client
+}
+
+// hold has the guard hold a new process for each VM, and returns them.
+func hold(t *testing.T, client guard.Client, s pool.Session, vms ...pool.VMID) []*child {
+	t.Helper()
+	var all []*child
+	for _, vm := range vms {
+		c := qemu(t)
+		must(t, client.Hold(t.Context(), guard.Held{VM: vm, Process: c.process(t), Session: s}))
+		all = append(all, c)
+	}
+	return all
+}
+
+// wantDead checks that all died at the stop time and not before, and returns how long after it the last one did.
+func wantDead(t *testing.T, l guard.Lease, all ...*child) time.Duration {
+	t.Helper()
+	var last pool.Instant
+	for _, c := range all {
+		died := c.diedAt(t)
+		if died < l.KillAt {
+			t.Errorf("pid %d died %v before the stop time", c.cmd.Process.Pid, l.KillAt.Sub(died))
+		}
+		last = max(last, died)
+	}
+	return last.Sub(l.KillAt)
+}
+
+func TestTwentyProcessesDieTogether(t *testing.T) {
+	_, client := realGuard(t, t.TempDir())
+	lease := shortLease(7, 3*time.Second)
+	must(t, client.Extend(t.Context(), lease))
+	var vms []pool.VMID
+	for n := range 20 {
+		vms = append(vms, pool.VMID("vm-"+strconv.Itoa(n)))
+	}
+	took := wantDead(t, lease, hold(t, client, 7, vms...)...)
+	t.Logf("the last of 20 processes was dead %v after the stop time", took)
+	if took > 900*time.Millisecond {
+		t.Errorf("killing 20 processes took %v", took)
+	}
+	eventually(t, "the guard lists the killed", func() bool {
+		st, err := client.Status(t.Context())
+		return err == nil && len(st.Held) == 0 && len(st.Killed) == 20
+	})
+}
+
+func TestVMsLiveOnWhileTheAgentRenewsAndDieAfterIt(t *testing.T) {
+	for name, end := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			_, client := realGuard(t, dir)
+			agent := role(t, dir, "agent")
+			eventually(t, "the agent renews", func() bool { return agent.renewals() > 0 })
+			vms := hold(t, client, 7, "vm-1", "vm-2")
+			before := agent.renewals()
+			pause(t, 2*life)
+			eventually(t, "the agent renews on", func() bool { return agent.renewals() > before+4 })
+			for _, vm := range vms {
+				if !vm.alive() {
+					t.Fatal("a VM died while its session was renewed")
+				}
+			}
+			ended := clock.Real().Now()
+			agent.signal(t, end)
+			for _, vm := range vms {
+				died := vm.diedAt(t)
+				t.Logf("dead %v after the agent was %s", died.Sub(ended), name)
+			}
+		})
+	}
+}
+
+func TestAgentWedgedInTheMiddleOfARequestChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	_, client := realGuard(t, dir)
+	lease := shortLease(7, life)
+	must(t, client.Extend(t.Context(), lease))
+	vms := hold(t, client, 7, "vm-1")
+	for n := range 40 { // more than the guard takes connections at a time
+		conn, err := net.Dial("unix", socketIn(dir))
+		must(t, err)
+		defer conn.Close()
+		half := binary.BigEndian.AppendUint32(nil, 1000)
+		if n%2 == 0 {
+			half = half[:2]
+		}
+		_, err = conn.Write(half)
+		must(t, err)
+	}
+	wantDead(t, lease, vms...)
+	eventually(t, "the guard answers others again", func() bool {
+		_, err := client.Status(t.Context())
+		return err == nil
+	})
+}
+
+func TestSessionsHaveTheirOwnStopTimes(t *testing.T) {
+	_, client := realGuard(t, t.TempDir())
+	short, long := shortLease(7, life), shortLease(9, 4*life)
+	must(t, client.Extend(t.Context(), short))
+	must(t, client.Extend(t.Context(), long))
+	first, second := hold(t, client, 7, "vm-1"), hold(t, client, 9, "vm-2")
+	wantDead(t, short, first...)
+	wantDead(t, long, second...)
+}
+
+func TestNobodyIsKilledForAVMThatWasLetGo(t *testing.T) {
+	_, client := realGuard(t, t.TempDir())
+	lease := shortLease(7, life)
+	must(t, client.Extend(t.Context(), lease))
+	kept, free := hold(t, client, 7, "vm-1"), hold(t, client, 7, "vm-2")
+	must(t, client.LetGo(t.Context(), "vm-2"))
+	wantDead(t, lease, kept...)
+	pause(t, 200*time.Millisecond)
+	if !free[0].alive() {
+		t.Error("a VM that was let go was killed")
+	}
+}
+
+func TestRestartedGuardReadsBackAndKillsInTime(t *testing.T) {
+	dir := t.TempDir()
+	g, client := realGuard(t, dir)
+	lease := shortLease(7, 2*time.Second)
+	must(t, client.Extend(t.Context(), lease))
+	vms := hold(t, client, 7, "vm-1", "vm-2")
+	g.signal(t, syscall.SIGKILL)
+	g.diedAt(t)
+	_, client = realGuard(t, dir)
+	if st, err := client.Status(t.Context()); err != nil || len(st.Held) != 2 {
+		t.Errorf("after the restart: %+v, %v", st, err)
+	}
+	wantDead(t, lease, vms...)
+}
+
+func TestRestartedGuardKillsWhereItCannotKnow(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, state string){
+		"damaged":   func(t *testing.T, state string) { must(t, os.WriteFile(state, []byte("{}"), 0o600)) },
+		"cut short": func(t *testing.T, state string) { must(t, os.Truncate(state, 100)) },
+		"missing":   func(t *testing.T, state string) { must(t, os.Remove(state)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			g, client := realGuard(t, dir)
+			lease := shortLease(7, time.Hour)
+			must(t, client.Extend(t.Context(), lease))
+			vms, stranger := hold(t, client, 7, "vm-1", "vm-2"), qemu(t)
+			g.signal(t, syscall.SIGKILL)
+			g.diedAt(t)
+			spoil(t, filepath.Join(dir, "guard", "boots", "this-boot", "state.json"))
+			realGuard(t, dir)
+			for _, vm := range vms {
+				vm.diedAt(t)
+			}
+			if !stranger.alive() {
+				t.Error("a process that nobody held was killed")
+			}
+		})
+	}
+}
+
+// The state names a process that has ended, and its PID belongs to another one by now.
+func TestPIDThatIsUsedAgainIsNotKilled(t *testing.T) {
+	dir := t.TempDir()
+	_, client := realGuard(t, dir)
+	must(t, client.Extend(t.Context(), shortLease(7, life)))
+	other := qemu(t)
+	p := other.process(t)
+	p.StartTicks--
+	if err := client.Hold(t.Context(), guard.Held{VM: "vm-1", Process: p, Session: 7}); !errors.Is(err, guard.ErrNoProcess) {
+		t.Errorf("Hold says %v", err)
+	}
+	procs := guard.NewPidfds()
+	must(t, procs.Kill(p))
+	if dead, err := procs.Dead(p); !dead || err != nil {
+		t.Errorf("Dead says %v, %v", dead, err)
+	}
+	pause(t, 50*time.Millisecond)
+	if !other.alive() {
+		t.Error("the process that has the PID now was killed")
+	}
+}
+
+// Nobody reaps this one: it is dead all the same.
+func TestZombieIsDead(t *testing.T) {
+	cmd := exec.Command("sleep", "600")
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Wait() }()
+	ticks, err := guard.StartTicks(cmd.Process.Pid)
+	must(t, err)
+	p := guard.Process{PID: cmd.Process.Pid, StartTicks: ticks}
+	procs := guard.NewPidfds()
+	must(t, procs.Open(p))
+	if dead, err := procs.Dead(p); dead || err != nil {
+		t.Fatalf("Dead says %v, %v of a living process", dead, err)
+	}
+	must(t, procs.Kill(p))
+	eventually(t, "it is seen dead", func() bool {
+		dead, err := procs.Dead(p)
+		return dead && err == nil
+	})
+	procs.Close(p)
+	if err := procs.Open(p); !errors.Is(err, guard.ErrNoProcess) {
+		t.Errorf("Open of a zombie says %v", err)
+	}
+}
+
+func TestSecondGuardOnTheSameFolderIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	_, client := realGuard(t, dir)
+	err := guard.Run(t.Context(), guard.Config{Socket: socketIn(dir), Dir: filepath.Join(dir, "guard"), BootID: "this-boot",
+		Log: slog.New(slog.DiscardHandler)})
+	if !errors.Is(err, pool.ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := client.Status(t.Context()); err != nil {
+		t.Errorf("the first guard does not answer any more: %v", err)
+	}
+}
+
+func TestErrorsOfTheGuardKeepTheirKindOverTheSocket(t *testing.T) {
+	dir := t.TempDir()
+	down := guard.NewClient(socketIn(dir), clock.Real())
+	if _, err := down.Status(t.Context()); !errors.Is(err, pool.ErrUnavailable) {
+		t.Errorf("no guard: %v", err)
+	}
+	_, client := realGuard(t, dir)
+	old := shortLease(7, time.Minute)
+	must(t, client.Extend(t.Context(), shortLease(7, time.Minute)))
+	if err := client.Extend(t.Context(), old); !errors.Is(err, guard.ErrOutdated) {
+		t.Errorf("older deadline: %v", err)
+	}
+	if err := client.Extend(t.Context(), guard.Lease{}); !errors.Is(err, pool.ErrInvalid) {
+		t.Errorf("empty lease: %v", err)
+	}
+	vm := qemu(t)
+	if err := client.Hold(t.Context(), guard.Held{VM: "vm-1", Process: vm.process(t), Session: 8}); !errors.Is(err, guard.ErrLate) {
+		t.Errorf("unknown session: %v", err)
+	}
+}
+
+func TestStoppedGuardMakesItsCallersWaitNoLongerThanTheySaid(t *testing.T) {
+	g, client := realGuard(t, t.TempDir())
+	g.signal(t, syscall.SIGSTOP)
+	eventually(t, "the guard is stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.cmd.Process.Pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	old := shortLease(7, time.Minute)
+	if err := client.Extend(ctx, old); !errors.Is(err, pool.ErrOutcomeUnknown) && !errors.Is(err, pool.ErrUnavailable) {
+		t.Errorf("a stopped guard answers %v", err)
+	}
+	pause(t, 100*time.Millisecond)
+	g.signal(t, syscall.SIGCONT)
+	vm := qemu(t)
+	eventually(t, "the guard answers again", func() bool {
+		_, err := client.Status(t.Context())
+		return err == nil
+	})
+	if err := client.Hold(t.Context(), guard.Held{VM: "vm-1", Process: vm.process(t), Session: 7}); !errors.Is(err, guard.ErrLate) {
+		t.Errorf("the request that was given up has taken effect: Hold says %v", err)
+	}
+}
+
+func TestHardenedGuardRunsAndKills(t *testing.T) {
+	t.Setenv("GUARD_TEST_HARDEN", "yes")
+	g, client := realGuard(t, t.TempDir())
+	lease := shortLease(7, life)
+	must(t, client.Extend(t.Context(), lease))
+	wantDead(t, lease, hold(t, client, 7, "vm-1")...)
+	pid := g.cmd.Process.Pid
+	if score := strings.TrimSpace(read(t, "/proc/%d/oom_score_adj", pid)); may(t, capSysResource) && score != "-1000" {
+		t.Errorf("oom_score_adj is %s", score)
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	must(t, err)
+	for _, task := range tasks {
+		stat := read(t, "/proc/%d/task/"+task.Name()+"/stat", pid)
+		fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+		if policy := fields[38]; may(t, capSysNice) && policy != "1" { // field 41; 1 is SCHED_FIFO
+			t.Errorf("thread %s has scheduling policy %s", task.Name(), policy)
+		}
+	}
+	for line := range strings.Lines(read(t, "/proc/%d/status", pid)) {
+		if strings.HasPrefix(line, "VmLck") && may(t, capIPCLock) && strings.Fields(line)[1] == "0" {
+			t.Error("no memory is locked")
+		}
+		if strings.HasPrefix(line, "VmRSS") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+// Capabilities by number, see capabilities(7).
+const (
+	capIPCLock     = 14
+	capSysNice     = 23
+	capSysResource = 24
+)
+
+// may reports whether this process, and so its children, has a capability.
+func may(t *testing.T, capability int) bool {
+	t.Helper()
+	for line := range strings.Lines(read(t, "/proc/%d/status", os.Getpid())) {
+		if value, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			must(t, err)
+			return set&(1<<capability) != 0
+		}
+	}
+	return false
+}
+
+func read(t *testing.T, path string, pid int) string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf(path, pid))
+	must(t, err)
+	return string(b)
+}
