@@ -161,6 +161,9 @@ func (cl *Client) Txn(ctx context.Context, txn kv.Txn) (kv.Result, error) {
 
 // Grant makes a lease.
 func (cl *Client) Grant(ctx context.Context, ttl time.Duration) (kv.LeaseID, error) {
+	if ttl < time.Second || ttl%time.Second != 0 {
+		return 0, fmt.Errorf("grant lease of %v: must be whole seconds, at least one: %w", ttl, pool.ErrInvalid)
+	}
 	var id kv.LeaseID
 	err := cl.round(ctx, kindWrite, "", func(r *request) {
 		id = cl.c.grant(ttl)

@@ -54,6 +54,16 @@ func (s *state) check(txn kv.Txn) error {
 	if len(txn.Then) > kv.MaxOps || len(txn.If) > kv.MaxOps || len(txn.Read) > kv.MaxOps {
 		return fmt.Errorf("transaction has more than %d operations: %w", kv.MaxOps, pool.ErrInvalid)
 	}
+	for _, c := range txn.If {
+		if c.Key == "" {
+			return fmt.Errorf("a guard without a key: %w", pool.ErrInvalid)
+		}
+	}
+	for _, k := range txn.Read {
+		if k == "" {
+			return fmt.Errorf("a read without a key: %w", pool.ErrInvalid)
+		}
+	}
 	seen := make(map[string]bool, len(txn.Then))
 	for _, op := range txn.Then {
 		if op.Key == "" {

@@ -21,6 +21,8 @@ type watcher struct {
 	next, sent, came pool.Revision
 	moving           bool
 	closed           bool
+	// quiet: nothing came since the last beat. report: a progress report has arrived.
+	quiet, report bool
 	call             *vtime.Call
 }
 
@@ -41,6 +43,7 @@ func (cl *Client) Watch(ctx context.Context, prefix string, from pool.Revision) 
 	c.watchers = slices.DeleteFunc(c.watchers, func(o *watcher) bool { return o.closed || !o.cl.p.Alive() })
 	c.watchers = append(c.watchers, w)
 	w.notify()
+	w.beat()
 	return w, nil
 }
 
@@ -58,6 +61,9 @@ func (w *watcher) Next(ctx context.Context) (kv.Batch, error) {
 				return b, nil
 			}
 			continue
+		case w.report:
+			w.report = false
+			return kv.Batch{Revision: w.next - 1}, nil
 		}
 		w.call = w.cl.p.NewCall()
 		if err := w.call.Wait(ctx); err != nil {
@@ -118,9 +124,24 @@ func (w *watcher) arrive() {
 	if w.closed || !w.open() {
 		return
 	}
-	w.came = max(w.came, w.sent)
+	w.came, w.quiet = max(w.came, w.sent), false
 	w.wake()
 	w.notify()
+}
+
+// beat asks for a progress report when nothing came for a while, as the real client does.
+func (w *watcher) beat() {
+	w.quiet = true
+	w.cl.c.s.After(kv.ProgressEvery, func() {
+		if w.closed || !w.cl.p.Alive() {
+			return
+		}
+		if w.quiet && w.open() && w.cl.c.ready() && w.came >= w.cl.c.state.rev {
+			w.report = true
+			w.wake()
+		}
+		w.beat()
+	})
 }
 
 // open reports whether the client's member can send to it. A member without quorum still serves old history.
