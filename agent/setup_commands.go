@@ -38,7 +38,10 @@ func (f *machineFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.settings.RunDir, "run-dir", f.settings.RunDir, "where sockets are; emptied at boot")
 }
 
-// machine completes what the flags say. target is a host that this one must reach; empty: the default route.
+// beyondDefaultRoute is reached through the default route; nothing is ever sent there. RFC 5737
+const beyondDefaultRoute = "192.0.2.1:9"
+
+// machine completes what the flags say. target is a host that this one must reach.
 func (f *machineFlags) machine(cmd *cobra.Command, target string) (setup.Machine, error) {
 	path, err := cmd.Flags().GetString("config")
 	if err != nil {
@@ -65,7 +68,7 @@ func initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init --pool NAME", Short: "make a new pool with this machine as its first server", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := f.machine(cmd, "")
+			m, err := f.machine(cmd, beyondDefaultRoute)
 			if err != nil {
 				return err
 			}
