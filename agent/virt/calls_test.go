@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +15,8 @@ import (
 
 type fakeConn struct{ broken, shut bool }
 
-func fakeCalls(opened *int) *calls[*fakeConn] {
-	return newCalls(clock.Real(), func() (*fakeConn, error) { *opened++; return &fakeConn{}, nil },
+func fakeCalls(opened *atomic.Int32) *calls[*fakeConn] {
+	return newCalls(clock.Real(), func() (*fakeConn, error) { opened.Add(1); return &fakeConn{}, nil },
 		func(c *fakeConn) { c.shut = true }, func(c *fakeConn) bool { return !c.broken }, nil)
 }
 
@@ -25,7 +26,7 @@ func ask(vm string) request {
 
 func TestHangingCallIsBoundedAndBlocksNoOtherVM(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		opened := 0
+		var opened atomic.Int32
 		c := fakeCalls(&opened)
 		release := make(chan struct{})
 		hang := func(*fakeConn) (int, error) { <-release; return 1, nil }
@@ -60,18 +61,18 @@ func TestHangingCallIsBoundedAndBlocksNoOtherVM(t *testing.T) {
 
 func TestHangingCallsNeverTakeAllOfTheDaemonsWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		opened := 0
+		var opened atomic.Int32
 		c := fakeCalls(&opened)
 		release := make(chan struct{})
-		inside := 0
+		var inside atomic.Int32
 		for i := range 40 {
-			_, err := run(t.Context(), c, ask(fmt.Sprint("vm", i)), func(*fakeConn) (int, error) { inside++; <-release; return 0, nil })
+			_, err := run(t.Context(), c, ask(fmt.Sprint("vm", i)), func(*fakeConn) (int, error) { inside.Add(1); <-release; return 0, nil })
 			if err == nil {
 				t.Fatal("no error")
 			}
 		}
-		if inside != maxCalls+maxStuck {
-			t.Errorf("%d calls inside libvirt, want %d", inside, maxCalls+maxStuck)
+		if inside.Load() != maxCalls+maxStuck {
+			t.Errorf("%d calls inside libvirt, want %d", inside.Load(), maxCalls+maxStuck)
 		}
 		close(release)
 		synctest.Wait()
@@ -82,7 +83,7 @@ func TestHangingCallsNeverTakeAllOfTheDaemonsWorkers(t *testing.T) {
 }
 
 func TestConnectionsAreUsedAgainWhileTheyWork(t *testing.T) {
-	opened := 0
+	var opened atomic.Int32
 	c := fakeCalls(&opened)
 	var last *fakeConn
 	use := func() {
@@ -93,24 +94,24 @@ func TestConnectionsAreUsedAgainWhileTheyWork(t *testing.T) {
 	}
 	use()
 	use()
-	if opened != 1 {
-		t.Errorf("opened %d", opened)
+	if opened.Load() != 1 {
+		t.Errorf("opened %d", opened.Load())
 	}
 	last.broken = true
 	use()
-	if opened != 2 {
-		t.Errorf("opened %d after one broke", opened)
+	if opened.Load() != 2 {
+		t.Errorf("opened %d after one broke", opened.Load())
 	}
 	c.renew()
 	use()
-	if opened != 3 {
-		t.Errorf("opened %d after the daemon restarted", opened)
+	if opened.Load() != 3 {
+		t.Errorf("opened %d after the daemon restarted", opened.Load())
 	}
 }
 
 func TestCallEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		opened := 0
+		var opened atomic.Int32
 		c := fakeCalls(&opened)
 		ctx, cancel := context.WithCancel(t.Context())
 		release := make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,8 +35,8 @@ func tree(t *testing.T, files map[string]string) string {
 func TestHangingLookBlocksNobodyAndIsNotRepeated(t *testing.T) {
 	b := NewBounded(clock.Real(), 20*time.Millisecond)
 	release := make(chan struct{})
-	calls := 0
-	hang := func() error { calls++; <-release; return nil }
+	var calls atomic.Int32
+	hang := func() error { calls.Add(1); <-release; return nil }
 	for range 3 {
 		if err := b.Do(t.Context(), "file /mnt/dead", hang); !errors.Is(err, pool.ErrUnavailable) {
 			t.Fatalf("got %v", err)
@@ -44,8 +45,8 @@ func TestHangingLookBlocksNobodyAndIsNotRepeated(t *testing.T) {
 	if err := b.Do(t.Context(), "file /other", func() error { return nil }); err != nil {
 		t.Errorf("another path waits too: %v", err)
 	}
-	if got := b.Running(); calls != 1 || !slices.Equal(got, []string{"file /mnt/dead"}) {
-		t.Errorf("%d calls, running %v", calls, got)
+	if got := b.Running(); calls.Load() != 1 || !slices.Equal(got, []string{"file /mnt/dead"}) {
+		t.Errorf("%d calls, running %v", calls.Load(), got)
 	}
 	close(release)
 	for end := time.Now().Add(5 * time.Second); len(b.Running()) > 0 && time.Now().Before(end); {
