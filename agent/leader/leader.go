@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 // Office tells whether this agent leads. pkg/lease's Candidate implements it.
 type Office interface {
 	Leading() (pool.Leader, bool)
+	// Resign gives the leadership up for good, until the agent is started again.
+	Resign(ctx context.Context) error
 }
 
 // Pool is the pool's data as the leader uses it. Safe for concurrent use.
@@ -66,6 +69,8 @@ type Leader struct {
 	seen   map[pool.ServerID]plan.Sight
 	// behind: a write of ours may not be in the snapshot yet.
 	behind bool
+	// announced: the history tells of this leadership.
+	announced bool
 
 	mu    sync.Mutex
 	power map[pool.ServerID]*attempt
@@ -105,10 +110,14 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 		return idle // the snapshot, or the office, is about to change
 	}
 	l.seen = plan.Look(l.seen, snap, now)
+	l.forgetPower()
 	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Power: l.powerResults()})
+	if err := verify(snap, res.Actions); err != nil {
+		return l.resign(ctx, err)
+	}
 	l.switchOff(ctx, fencing, snap, res.PowerOff)
-	if len(res.Actions) > 0 {
-		return l.apply(ctx, res.Actions)
+	if actions := l.announce(res.Actions); len(actions) > 0 {
+		return l.apply(ctx, actions)
 	}
 	if res.WakeAt == 0 {
 		return idle
@@ -119,7 +128,7 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 // take begins a leadership.
 func (l *Leader) take(office pool.Leader) {
 	l.retire()
-	l.office, l.behind = office, true
+	l.office, l.behind, l.announced = office, true, false
 	l.cfg.Log.Info("leading", "leader_revision", office.Revision)
 }
 
@@ -132,6 +141,31 @@ func (l *Leader) retire() {
 	l.mu.Lock()
 	l.power = nil
 	l.mu.Unlock()
+}
+
+// announce adds the line of history that tells of a new leadership, after everything that is more urgent.
+func (l *Leader) announce(actions []plan.Action) []plan.Action {
+	if l.announced {
+		return actions
+	}
+	why := string(l.office.Server) + " leads the pool"
+	return append(actions, plan.Action{Kind: announce, Key: string(announce), Server: l.office.Server, Why: why,
+		Change: pool.Change{Events: []pool.Event{{At: l.cfg.Clock.Wall(), Kind: "LEADER_CHANGED", Server: l.office.Server,
+			Actor: "leader " + string(l.office.Server), Text: why, LeaderRevision: l.office.Revision}}}})
+}
+
+// announce is the kind of that action.
+const announce plan.Kind = "announce"
+
+// resign gives up after a plan that breaks a rule: better nobody leads than one who cannot be trusted.
+func (l *Leader) resign(ctx context.Context, broken error) time.Duration {
+	l.cfg.Log.Error("a plan breaks a rule; nothing of it is done, and the leadership is given up", "leader_revision", l.office.Revision, "err", broken)
+	ctx, cancel := l.cfg.Clock.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	if err := l.cfg.Office.Resign(ctx); err != nil {
+		l.cfg.Log.Warn("resigning", "err", err)
+	}
+	return idle
 }
 
 func (l *Leader) catchUp(ctx context.Context) bool {
@@ -150,18 +184,19 @@ func (l *Leader) catchUp(ctx context.Context) bool {
 func (l *Leader) apply(ctx context.Context, actions []plan.Action) time.Duration {
 	l.behind = true
 	applied := map[string]bool{}
+	var pause time.Duration
 	for len(actions) > 0 {
 		ready, later := split(actions, applied)
 		if len(ready) == 0 {
-			return 0 // what they need failed; plan anew
+			break // what they need failed; plan anew
 		}
 		wait, ok := l.round(ctx, ready, applied)
 		if !ok {
 			return wait
 		}
-		actions = later
+		pause, actions = max(pause, wait), later
 	}
-	return 0
+	return pause
 }
 
 // split separates the actions whose needs are applied from the others, in order.
@@ -182,27 +217,47 @@ func split(actions []plan.Action, applied map[string]bool) (ready, later []plan.
 
 // round commits actions that need nothing more. ok is false if going on makes no sense.
 func (l *Leader) round(ctx context.Context, ready []plan.Action, applied map[string]bool) (wait time.Duration, ok bool) {
-	changes := make([]pool.Change, len(ready))
-	for i, a := range ready {
-		changes[i] = a.Change
-	}
 	ctx, cancel := l.cfg.Clock.WithTimeout(ctx, commitLimit)
 	defer cancel()
+	errs := l.commit(ctx, ready)
 	ok = true
-	for i, err := range l.cfg.Pool.Commit(ctx, l.office, changes) {
+	for i, err := range errs {
 		a := ready[i]
 		switch {
 		case err == nil:
 			applied[a.Key] = true
+			l.announced = l.announced || a.Kind == announce
 			l.cfg.Log.Info("decided", "action", a.Kind, "vm", a.VM, "server", a.Server, "reason", a.Why, "leader_revision", l.office.Revision)
 		case errors.Is(err, pool.ErrLostLeadership):
 			return idle, false
 		case errors.Is(err, pool.ErrStale):
 			l.cfg.Log.Debug("overtaken", "action", a.Kind, "vm", a.VM, "server", a.Server, "err", err)
+		case errors.Is(err, pool.ErrInvalid):
+			l.cfg.Log.Error("cannot be written", "action", a.Kind, "vm", a.VM, "server", a.Server, "err", err)
+			wait = idle
 		default:
 			l.cfg.Log.Warn("not carried out", "action", a.Kind, "vm", a.VM, "server", a.Server, "err", err)
 			wait, ok = retry, false
 		}
 	}
 	return wait, ok
+}
+
+// commit writes the changes together. Those of a transaction that can never work are tried again one by one, so that
+// one VM's impossible record holds up no other.
+func (l *Leader) commit(ctx context.Context, ready []plan.Action) []error {
+	changes := make([]pool.Change, len(ready))
+	for i, a := range ready {
+		changes[i] = a.Change
+	}
+	errs := l.cfg.Pool.Commit(ctx, l.office, changes)
+	if len(changes) == 1 || !slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, pool.ErrInvalid) }) {
+		return errs
+	}
+	for i, err := range errs {
+		if errors.Is(err, pool.ErrInvalid) {
+			errs[i] = l.cfg.Pool.Commit(ctx, l.office, changes[i:i+1])[0]
+		}
+	}
+	return errs
 }

@@ -13,8 +13,9 @@ import (
 const (
 	// powerLimit bounds one power-off with all its devices and retries.
 	powerLimit = 2 * time.Minute
-	// powerRetry is the pause after one that failed.
-	powerRetry = 5 * time.Second
+	// powerRetry is the pause after one that failed; it doubles up to powerPatience.
+	powerRetry    = 2 * time.Second
+	powerPatience = time.Minute
 )
 
 // attempt is the latest power-off command to one server under this leadership.
@@ -22,6 +23,19 @@ type attempt struct {
 	result  plan.Power
 	running bool
 	again   pool.Instant
+	// pause is how long to wait after this one, should it fail.
+	pause time.Duration
+}
+
+// forgetPower drops what is known of servers that are not lost any more: of an earlier incident nothing holds.
+func (l *Leader) forgetPower() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, a := range l.power {
+		if _, lost := l.seen[id]; !lost && !a.running {
+			delete(l.power, id)
+		}
+	}
 }
 
 // powerResults returns what is known of power-off commands; those under way as "not off yet".
@@ -73,9 +87,9 @@ func (l *Leader) begin(id pool.ServerID, revision pool.Revision) *attempt {
 	if old != nil && (old.running || l.cfg.Clock.Now().Before(old.again)) {
 		return nil
 	}
-	a := &attempt{running: true, result: plan.Power{Session: pool.Session(revision)}}
+	a := &attempt{running: true, result: plan.Power{Session: pool.Session(revision)}, pause: powerRetry}
 	if old != nil {
-		a.result.Err = old.result.Err
+		a.result.Err, a.pause = old.result.Err, min(2*old.pause, powerPatience)
 	}
 	if l.power == nil {
 		l.power = map[pool.ServerID]*attempt{}
@@ -90,7 +104,7 @@ func (l *Leader) finish(id pool.ServerID, a *attempt, p plan.Power) {
 		return
 	}
 	l.mu.Lock()
-	a.result, a.running, a.again = p, false, l.cfg.Clock.Now().Add(powerRetry)
+	a.result, a.running, a.again = p, false, l.cfg.Clock.Now().Add(a.pause)
 	l.mu.Unlock()
 	if p.Err != "" {
 		l.cfg.Log.Warn("power off failed", "server", id, "err", p.Err)
