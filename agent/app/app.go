@@ -170,11 +170,12 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	if err != nil {
 		return err
 	}
-	capacity, err := a.e.Capacity(ctx)
+	// Without libvirt the server offers no memory, so it is given no VM; but its session must go on.
+	capacity, err := a.capacity(ctx)
 	if err != nil {
-		return fmt.Errorf("read this server's capacity: %w", err)
+		a.e.Log.Warn("this server's capacity is not known yet", "err", err)
 	}
-	a.facts = facts{capacity: capacity, since: a.e.Clock.Wall()}
+	a.facts = facts{capacity: capacity, known: err == nil, since: a.e.Clock.Wall()}
 	keys := a.data.store.Keys()
 	session := lease.New(lease.Config{
 		Server: a.cfg.Server, MemberKey: keys.Member(a.cfg.Server), Incarnation: snap.Config.Incarnation, Timing: timing,

@@ -14,7 +14,9 @@ import (
 
 // facts is what this server says about itself in its member record.
 type facts struct {
-	capacity    local.Capacity
+	capacity local.Capacity
+	// known: capacity was read at least once.
+	known       bool
 	guard       bool
 	watchdog    time.Duration
 	lacks       map[pool.VMID][]string
@@ -57,7 +59,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 	for ctx.Err() == nil {
 		now := a.e.Clock.Now()
 		vms := a.Snapshot().VMs
-		full := !now.Before(nextFacts)
+		full := !now.Before(nextFacts) || !a.capacityKnown()
 		if full {
 			nextFacts = now.Add(factsEvery)
 			seen = pool.Table[pool.VMID, pool.VM]{}
@@ -130,6 +132,22 @@ func (a *Agent) missing(ctx context.Context, needs []pool.Need) ([]string, error
 // factsLimit bounds one look at the server's own state.
 const factsLimit = 10 * time.Second
 
+// capacity reads what this server has, within capacityLimit.
+func (a *Agent) capacity(ctx context.Context) (local.Capacity, error) {
+	ctx, cancel := a.e.Clock.WithTimeout(ctx, capacityLimit)
+	defer cancel()
+	return a.e.Capacity(ctx)
+}
+
+// capacityLimit bounds one look at the server's capacity, which waits for nothing but libvirt's answer.
+const capacityLimit = time.Second
+
+func (a *Agent) capacityKnown() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.facts.known
+}
+
 // lookAtServer refreshes guard, storage and, if full, capacity.
 func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bool) {
 	ctx, cancel := a.e.Clock.WithTimeout(ctx, factsLimit)
@@ -139,7 +157,7 @@ func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bo
 	var capacity local.Capacity
 	var capacityErr error
 	if full {
-		capacity, capacityErr = a.e.Capacity(ctx)
+		capacity, capacityErr = a.capacity(ctx)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -149,6 +167,6 @@ func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bo
 		rec.Wake().Set()
 	}
 	if full && capacityErr == nil {
-		a.facts.capacity = capacity
+		a.facts.capacity, a.facts.known = capacity, true
 	}
 }

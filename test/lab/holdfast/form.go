@@ -64,8 +64,8 @@ func enter(ctx context.Context, first, s *lab.Server, found bool, say func(strin
 		}
 		args = []string{"holdfast-agent", "join", token}
 	}
-	// The firmware's UUID would be this machine's, the same for all.
-	args = append(args, "--host-uuid", s.HostUUID(), "--name", s.Name(), "--address", s.Address()+":"+agentPort)
+	// Name and address are found by themselves, as on a real server.
+	args = append(args, "--storage", s.SharedDir())
 	say(s.Name() + ": " + strings.Join(args, " "))
 	if _, err := s.Exec(ctx, args...); err != nil {
 		return err
