@@ -113,20 +113,57 @@ func golden(t *testing.T, name, got string) {
 
 // lockedBuffer is written by one goroutine and read by another.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu      sync.Mutex
+	b       bytes.Buffer
+	changed chan struct{}
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
 	return l.b.Write(p)
 }
 
 func (l *lockedBuffer) String() string {
+	s, _ := l.look()
+	return s
+}
+
+// look returns what was written and a channel that is closed at the next write.
+func (l *lockedBuffer) look() (string, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.b.String()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.b.String(), l.changed
+}
+
+// await waits until everything wanted was written and returns all of it.
+func (l *lockedBuffer) await(t *testing.T, want ...string) string {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		s, changed := l.look()
+		missing := ""
+		for _, w := range want {
+			if !strings.Contains(s, w) {
+				missing = w
+			}
+		}
+		if missing == "" {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("%q did not come; so far:\n%s", missing, s)
+		}
+	}
 }
 
 func TestListsFitTheTerminal(t *testing.T) {

@@ -56,7 +56,7 @@ func oneLine(err error) error {
 
 // group is a command that only holds others.
 func (a *app) group(use, short, id string) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, GroupID: id, RunE: a.run(func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: use, Short: short, GroupID: id, SuggestionsMinimumDistance: 2, RunE: a.run(func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return cmd.Help()
 		}

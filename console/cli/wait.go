@@ -72,6 +72,9 @@ func (a *app) operate(ctx context.Context, s *session, names []string, o startOp
 		if errors.Is(err, pool.ErrOutcomeUnknown) {
 			op, err = a.findRequest(ctx, s, id, err)
 		}
+		if err == nil && op.GetVm() != name {
+			err = usagef("request %s was %s of %s; use another --request-id", id, word(op.GetKind()), op.GetVm())
+		}
 		if err != nil {
 			report(a.env.Err, name, err)
 			code = worse(code, Code(err))
@@ -261,7 +264,11 @@ func (a *app) progress(v verb) *progress {
 }
 
 func (p *progress) line(op *pb.Operation) string {
-	return operationSubject(op) + ": " + withReason(strings.TrimSpace(strings.Join([]string{p.verb.doing, progressText(op.GetProgress()), op.GetPhase()}, " ")), op.GetError())
+	where := strings.Join(strings.Fields(progressText(op.GetProgress())+" "+op.GetPhase()), " ")
+	if where != "" {
+		where = ", " + where
+	}
+	return operationSubject(op) + ": " + withReason(p.verb.doing+where, op.GetError())
 }
 
 func (p *progress) update(ops []*pb.Operation, trouble error) {

@@ -116,7 +116,8 @@ func fitScreen(lines []string, width, height int) []string {
 	for i, l := range lines {
 		used += rows(l, width)
 		if used > height-2 && i < len(lines)-1 {
-			return append(slices.Clone(lines[:i]), fmt.Sprintf("... %d more lines: make the window higher, or filter", len(lines)-i))
+			more := fmt.Sprintf("... %d more lines: make the window higher, or filter", len(lines)-i)
+			return append(slices.Clone(lines[:i]), text.Cut(more, width-1))
 		}
 	}
 	return lines

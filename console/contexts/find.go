@@ -23,7 +23,7 @@ type Wish struct {
 	// addresses with that context's certificates.
 	Agents  string
 	Context string
-	// File is the operator's file; empty means Path.
+	// File is the operator's file as a flag, which silences HOLDFAST_AGENTS; empty means Path.
 	File string
 	// Getenv returns HOLDFAST_AGENTS, HOLDFAST_CONTEXT, XDG_CONFIG_HOME and HOME.
 	Getenv func(string) string
@@ -46,7 +46,10 @@ type Choice struct {
 func Find(w Wish) (Choice, error) {
 	agents, name, from := w.Agents, w.Context, "the flags"
 	if agents == "" && name == "" {
-		agents, name, from = w.Getenv("HOLDFAST_AGENTS"), w.Getenv("HOLDFAST_CONTEXT"), "the environment"
+		name = w.Getenv("HOLDFAST_CONTEXT")
+		if w.File == "" {
+			agents, from = w.Getenv("HOLDFAST_AGENTS"), "the environment"
+		}
 	}
 	file := w.File
 	if file == "" {
