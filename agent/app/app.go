@@ -40,7 +40,9 @@ type Edges struct {
 	Voter func() bool
 	// LeaderWork runs while this agent leads, besides the leader's own loop; nil: none.
 	LeaderWork func(ctx context.Context, l Leadership) error
-	Log        *slog.Logger
+	// Shared lets agents in one process fold the pool's changes together; nil for one alone.
+	Shared *store.Shared
+	Log    *slog.Logger
 }
 
 // Config names the agent.
@@ -76,6 +78,9 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	st := store.New(e.Store, store.NewKeys(cfg.Pool))
 	a := &Agent{cfg: cfg, e: e, data: &data{server: cfg.Server, clock: e.Clock, store: st}}
 	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
+	if e.Shared != nil {
+		a.data.mirror.Share(e.Shared)
+	}
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
 		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, Log: e.Log})
 	return a, nil

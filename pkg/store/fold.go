@@ -29,6 +29,8 @@ type fold struct {
 	shelves     map[string]shelf
 	// next is the snapshot being built.
 	next *pool.Snapshot
+	// shared lets mirrors in one process fold together; nil for one alone.
+	shared *Shared
 }
 
 func newFold(keys Keys, incarnation string) *fold {
@@ -52,6 +54,9 @@ func newFold(keys Keys, incarnation string) *fold {
 func (f *fold) list(all []kv.KeyValue, rev pool.Revision) error {
 	if rev < f.snap.Revision {
 		return fmt.Errorf("%w: revision %d is older than %d, which was seen before; it was restored from a backup, or is another etcd", ErrOtherLife, rev, f.snap.Revision)
+	}
+	if f.known(rev) {
+		return nil
 	}
 	old := f.snap.Config
 	f.next = &pool.Snapshot{Revision: rev, Config: old}
@@ -89,6 +94,9 @@ func (f *fold) apply(b kv.Batch) error {
 	if b.Revision <= f.snap.Revision {
 		return nil
 	}
+	if f.known(b.Revision) {
+		return nil
+	}
 	next := *f.snap
 	next.Revision = b.Revision
 	f.next = &next
@@ -121,6 +129,7 @@ func (f *fold) event(e kv.Event) error {
 func (f *fold) finish() {
 	f.next.Leader = f.winner()
 	f.snap, f.next = f.next, nil
+	f.publish()
 }
 
 // winner is the candidate with the lowest create revision.
