@@ -32,7 +32,7 @@ type Watch struct {
 	Hardware bool
 }
 
-// ErrNoWayOut: the watchdog cannot be stopped once it was armed; it must be petted for ever.
+// ErrNoWayOut says that the watchdog cannot be stopped once it was armed; it must be petted for ever.
 var ErrNoWayOut = errors.New("the watchdog cannot be stopped")
 
 // Watchdog resets the server when it is not petted in time. Its methods may block for a while. For one caller at a

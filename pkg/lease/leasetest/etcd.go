@@ -64,7 +64,12 @@ func (e *Etcd) Expire(id kv.LeaseID) {
 }
 
 // Remove deletes a key by hand.
-func (e *Etcd) Remove(key string) { e.txn(kv.Txn{Then: []kv.Op{kv.Delete(key)}}) }
+func (e *Etcd) Remove(key string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.expire()
+	e.apply([]kv.Op{kv.Delete(key)})
+}
 
 // expire drops the leases whose time is over; every access calls it first. The caller holds mu.
 func (e *Etcd) expire() {
