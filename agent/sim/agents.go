@@ -63,6 +63,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Servers: &peers{a}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },
+		Shared:     c.p.shared,
 		Log:        c.p.logger(p),
 	}
 	if s.HasGuard() {

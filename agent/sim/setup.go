@@ -36,6 +36,7 @@ type Pool struct {
 	Logs bool
 
 	crew     Crew
+	shared   *store.Shared
 	truth    *truth
 	trace    *trace
 	reported *report
@@ -52,7 +53,7 @@ type Pool struct {
 // NewPool builds the servers and seeds etcd as the scenario sets them up. hire makes the crew.
 func NewPool(f *scenario.File, seed uint64, sink func(Line), hire func(*Pool) Crew) (*Pool, error) {
 	s := vtime.New(seed)
-	p := &Pool{File: f, Sched: s, Net: simnet.New(s), Keys: store.NewKeys(f.Pool.Name)}
+	p := &Pool{File: f, Sched: s, Net: simnet.New(s), Keys: store.NewKeys(f.Pool.Name), shared: store.NewShared()}
 	var voters []string
 	if f.Pool.Embedded {
 		voters = f.Pool.Voters
@@ -63,6 +64,7 @@ func NewPool(f *scenario.File, seed uint64, sink func(Line), hire func(*Pool) Cr
 	p.World = world.New(s, p.Net, p.Etcd, o)
 	p.trace = &trace{now: s.Now, sink: sink}
 	p.truth = newTruth(p.Etcd, p.Keys)
+	p.truth.follower.Share(p.shared)
 	for _, srv := range f.Servers {
 		p.World.AddServer(srv.ServerSpec)
 		if !srv.Up {
