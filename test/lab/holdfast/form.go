@@ -56,17 +56,17 @@ func Form(ctx context.Context, l *lab.Lab, o Options) (*Pool, error) {
 
 // enter makes one server part of the pool and starts Holdfast on it.
 func enter(ctx context.Context, first, s *lab.Server, found bool, say func(string)) error {
-	args := []string{"holdfast-agent", "init", "--pool", PoolName}
+	args, shown := []string{"holdfast-agent", "init", "--pool", PoolName}, "holdfast-agent init --pool "+PoolName
 	if !found {
 		token, err := newToken(ctx, first)
 		if err != nil {
 			return err
 		}
-		args = []string{"holdfast-agent", "join", token}
+		args, shown = []string{"holdfast-agent", "join", token}, "holdfast-agent join TOKEN"
 	}
 	// Name and address are found by themselves, as on a real server.
 	args = append(args, "--storage", s.SharedDir())
-	say(s.Name() + ": " + strings.Join(args, " "))
+	say(s.Name() + ": " + shown + " --storage " + s.SharedDir())
 	if _, err := s.Exec(ctx, args...); err != nil {
 		return err
 	}
