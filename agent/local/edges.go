@@ -65,6 +65,8 @@ type Domain struct {
 	VM      pool.VMID
 	UUID    string
 	Process guard.Process
+	// Monitor is the path of a QMP socket of the process for the guard's Held.Monitor; empty if it has none.
+	Monitor string
 	State   DomainState
 	// Exit and ExitDetail are set in DomainGone.
 	Exit       Exit

@@ -20,7 +20,7 @@ import (
 // domain has the name or UUID), pool.ErrInvalid and pool.ErrRefused (the definition), pool.ErrUnavailable,
 // pool.ErrOutcomeUnknown.
 func (a *Adapter) Create(ctx context.Context, xml string, marker local.Marker) (local.Domain, error) {
-	text, err := definition.Prepare(xml, marker)
+	text, err := definition.Prepare(xml, marker, a.monitorFor(ctx, marker.VM))
 	if err != nil {
 		return local.Domain{}, err
 	}

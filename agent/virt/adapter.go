@@ -42,6 +42,8 @@ type Adapter struct {
 	stale   bool  // everything must be read again
 	synced  bool  // everything was read once
 	readAt  pool.Instant
+	// monitors: the directory for second monitors is ready.
+	monitors bool
 }
 
 var (
@@ -111,7 +113,11 @@ func (a *Adapter) Absent(ctx context.Context, uuid string) (bool, error) {
 }
 
 // Forget drops what is remembered of a VM that ended.
-func (a *Adapter) Forget(vm pool.VMID) { a.records.forget(string(vm)) }
+func (a *Adapter) Forget(vm pool.VMID) {
+	if a.records.forget(string(vm)) {
+		a.removeMonitor(vm)
+	}
+}
 
 // watch waits for the end of a process.
 func (a *Adapter) watch(p guard.Process) {

@@ -497,3 +497,29 @@ func TestSnapshotIsSeenAsDriftAndCanBeRecorded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestSecondMonitorPausesAGuestWithoutLibvirt(t *testing.T) {
+	d := startDaemon(t)
+	a := d.adapter(func(o *Options) { o.MonitorDir = d.dir + "/qmp" })
+	g := d.guest("paused", 100, obeys)
+	was := start(t, a, g)
+	if was.Monitor != d.dir+"/qmp/paused.sock" {
+		t.Fatalf("monitor: %q", was.Monitor)
+	}
+	until(t, a, g.name, local.DomainRunning)
+	if err := (guard.Monitors{}).Pause(t.Context(), guard.Held{VM: g.vm(), Process: was.Process, Monitor: was.Monitor}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, a, g.name, local.DomainPaused)
+	if err := a.Resume(t.Context(), g.vm(), g.marker); err != nil {
+		t.Fatal(err)
+	}
+	until(t, a, g.name, local.DomainRunning)
+	if err := a.Kill(t.Context(), was.Process); err != nil {
+		t.Fatal(err)
+	}
+	a.Forget(g.vm())
+	if _, err := os.Stat(was.Monitor); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("socket left: %v", err)
+	}
+}

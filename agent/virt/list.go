@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"libvirt.org/go/libvirt"
 
@@ -172,6 +173,9 @@ func (a *Adapter) look(d *libvirt.Domain) (s seen, ok bool, err error) {
 	if err != nil {
 		return seen{}, false, err
 	}
+	// Other tools' sockets are not for the guard.
+	ours := a.monitorPath(pool.VMID(name))
+	q.Monitors = slices.DeleteFunc(slices.Clone(q.Monitors), func(m string) bool { return ours == "" || m != ours })
 	s = seen{name: name, uuid: uuid, qemu: q, state: stateOf(state, reason, q.Incoming, marker), marker: marker}
 	if marker != nil && (!had || known.disks == nil || known.uuid != uuid) {
 		s.disks = a.readDisks(d)

@@ -19,6 +19,10 @@ type Options struct {
 	Sockets []string
 	// RunDir is where libvirt keeps each QEMU's PID file.
 	RunDir string
+	// MonitorDir is where each QEMU that Create starts opens a second QMP socket, through which the guard can pause it
+	// without libvirt. It is made, for QEMU's user alone. Empty: no such sockets. A security module (AppArmor,
+	// SELinux) must let QEMU bind sockets there, or nothing starts.
+	MonitorDir string
 	// StoragePaths must work, or StorageLost says so. Empty: derived from the disks of the VMs here.
 	StoragePaths []string
 	// CallLimit bounds a call that only reads or asks; StartLimit one that starts or resumes a process, which takes

@@ -233,13 +233,16 @@ func (r *records) get(name string) (record, bool) {
 	return *rec, true
 }
 
-// forget drops a domain that ended.
-func (r *records) forget(name string) {
+// forget drops a domain that ended; false if there is none.
+func (r *records) forget(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rec := r.byName[name]; rec != nil && rec.ended {
-		delete(r.byName, name)
+	rec := r.byName[name]
+	if rec == nil || !rec.ended {
+		return false
 	}
+	delete(r.byName, name)
+	return true
 }
 
 // diskPaths returns the disks of the domains that carry a marker.
@@ -273,6 +276,9 @@ func (rec *record) domain(now pool.Instant, settle time.Duration, connected bool
 	if rec.marker != nil {
 		m := *rec.marker
 		d.Marker = &m
+	}
+	if len(rec.qemu.Monitors) > 0 {
+		d.Monitor = rec.qemu.Monitors[0]
 	}
 	if !rec.ended {
 		return d

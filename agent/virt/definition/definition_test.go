@@ -99,7 +99,7 @@ func TestDefinitionsThatLetTwoServersWriteAreRefused(t *testing.T) {
 		if !errors.As(err, &r) || r.Code != c.code || r.Remedy == "" {
 			t.Errorf("%s: got %v, want a refusal %s with a remedy", name, err, c.code)
 		}
-		if _, err := Prepare(c.text, local.Marker{Pool: "p", VM: "vm-1"}); !errors.Is(err, pool.ErrRefused) {
+		if _, err := Prepare(c.text, local.Marker{Pool: "p", VM: "vm-1"}, ""); !errors.Is(err, pool.ErrRefused) {
 			t.Errorf("%s: prepared all the same: %v", name, err)
 		}
 	}
@@ -131,13 +131,13 @@ func TestMarkerSurvivesDefinitionAndMetadataCalls(t *testing.T) {
 		if err != nil || got != want {
 			t.Fatalf("metadata: got %+v, %v, want %+v", got, err, want)
 		}
-		full, err := Prepare(domain("", "<metadata><a:b xmlns:a='urn:a'>x <c/> y</a:b></metadata>"), want)
+		full, err := Prepare(domain("", "<metadata><a:b xmlns:a='urn:a'>x <c/> y</a:b></metadata>"), want, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		// Preparing again replaces the marker.
 		want.Epoch++
-		if full, err = Prepare(full, want); err != nil {
+		if full, err = Prepare(full, want, ""); err != nil {
 			t.Fatal(err)
 		}
 		found, err := Marker(full)
@@ -257,6 +257,19 @@ func TestNamesOfMachinesAndCPUsCanBeReadBack(t *testing.T) {
 	}
 }
 
+func TestSecondMonitorJoinsTheOperatorsArguments(t *testing.T) {
+	own := domain("", `<q:commandline xmlns:q='`+qemuNamespace+`'><q:arg value='-device'/><q:arg value='pvpanic'/></q:commandline>`)
+	for text, want := range map[string]string{
+		own:            "<q:arg value='pvpanic'/>\n    <q:arg value='-qmp'/>\n    <q:arg value='unix:/run/a,,b.sock,server=on,wait=off'/>",
+		domain("", ""): "<qemu:commandline xmlns:qemu='" + qemuNamespace + "'>\n    <qemu:arg value='-qmp'/>",
+	} {
+		got, err := Prepare(text, local.Marker{Pool: "p", VM: "vm-1"}, "/run/a,b.sock")
+		if err != nil || !strings.Contains(got, want) {
+			t.Errorf("got %v, want %s in\n%s", err, want, got)
+		}
+	}
+}
+
 func FuzzReadNeverPanicsAndPrepareStaysReadable(f *testing.F) {
 	f.Add(domain("<disk type='file'><source file='/a'/></disk>", "<vcpu>2</vcpu>"))
 	f.Add(domain("<hostdev/><interface type='hostdev'/><tpm><backend type='emulator'/></tpm><graphics/>", "<cpu/>"))
@@ -265,7 +278,7 @@ func FuzzReadNeverPanicsAndPrepareStaysReadable(f *testing.F) {
 		if err != nil || d.UUID == "" {
 			return
 		}
-		out, err := Prepare(text, local.Marker{Pool: "p", VM: pool.VMID(d.Name), Epoch: 1})
+		out, err := Prepare(text, local.Marker{Pool: "p", VM: pool.VMID(d.Name), Epoch: 1}, "")
 		if err != nil {
 			return
 		}

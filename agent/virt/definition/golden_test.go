@@ -89,7 +89,7 @@ func TestPreparedDefinitionsDescribeTheSameMachine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		prepared, err := Prepare(text, local.Marker{Pool: "p", Incarnation: "i", VM: pool.VMID(d.Name), Epoch: 3})
+		prepared, err := Prepare(text, local.Marker{Pool: "p", Incarnation: "i", VM: pool.VMID(d.Name), Epoch: 3}, "")
 		if err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}

@@ -1,6 +1,8 @@
 package definition
 
 import (
+	"strings"
+
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -14,8 +16,9 @@ var events = []string{"on_poweroff", "on_reboot", "on_crash"}
 
 // Prepare returns what a VM is created from: the registered definition with the marker in its metadata, without
 // what belongs to one run or one server, and with a TPM state that outlives a transient domain. It refuses what
-// Read refuses, so that nothing unsafe is created even if it got into the registration.
-func Prepare(text string, m local.Marker) (string, error) {
+// Read refuses, so that nothing unsafe is created even if it got into the registration. monitor is the path of a
+// second QMP socket that QEMU is to open, through which the guard can pause it without libvirt; empty: none.
+func Prepare(text string, m local.Marker, monitor string) (string, error) {
 	root, err := parseDomain(text)
 	if err != nil {
 		return "", err
@@ -40,7 +43,31 @@ func Prepare(text string, m local.Marker) (string, error) {
 		}
 	}
 	mark(root, m)
+	if monitor != "" {
+		openMonitor(root, monitor)
+	}
 	return root.String(), nil
+}
+
+// qemuNamespace is where libvirt looks for arguments to pass on to QEMU.
+const qemuNamespace = "http://libvirt.org/schemas/domain/qemu/1.0"
+
+// openMonitor has QEMU listen on a QMP socket, beside arguments that the definition may have already.
+func openMonitor(root *node, path string) {
+	var line *node
+	for _, k := range root.kids {
+		if k.local() == "commandline" {
+			line = k
+		}
+	}
+	if line == nil {
+		line = &node{name: "qemu:commandline", attrs: []attr{{"xmlns:qemu", qemuNamespace}}}
+		root.add(line)
+	}
+	prefix := strings.TrimSuffix(line.name, "commandline")
+	for _, value := range []string{"-qmp", "unix:" + strings.ReplaceAll(path, ",", ",,") + ",server=on,wait=off"} {
+		line.add(&node{name: prefix + "arg", attrs: []attr{{"value", value}}})
+	}
 }
 
 // mark replaces Holdfast's metadata.

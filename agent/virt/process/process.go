@@ -43,6 +43,8 @@ type QEMU struct {
 	Name, UUID string
 	// Incoming: it was started as the destination of a migration.
 	Incoming bool
+	// Monitors are the paths of the QMP sockets that -qmp opened; libvirt's own monitor is not among them.
+	Monitors []string
 }
 
 // Find returns the process of a domain: the one that libvirt's PID file names if it is that VM's, else the one
@@ -181,12 +183,21 @@ func parse(line []byte) QEMU {
 			if rest, ok := strings.CutPrefix(value, "guest="); ok {
 				value = rest
 			}
-			value = strings.ReplaceAll(value, ",,", "\x00")
-			value, _, _ = strings.Cut(value, ",")
-			q.Name = strings.ReplaceAll(value, "\x00", ",")
+			q.Name = firstOption(value)
+		case "-qmp":
+			if rest, ok := strings.CutPrefix(value, "unix:"); ok {
+				q.Monitors = append(q.Monitors, firstOption(rest))
+			}
 		}
 	}
 	return q
+}
+
+// firstOption returns what stands before the first single comma.
+func firstOption(value string) string {
+	value = strings.ReplaceAll(value, ",,", "\x00")
+	value, _, _ = strings.Cut(value, ",")
+	return strings.ReplaceAll(value, "\x00", ",")
 }
 
 type stat struct {

@@ -44,7 +44,7 @@ func found(t *testing.T, table Table, name, uuid string) QEMU {
 }
 
 func TestProcessIsFoundByPIDFileOrCommandLine(t *testing.T) {
-	cmd := fakeQEMU(t, "web,,1", testUUID, "-incoming", "defer")
+	cmd := fakeQEMU(t, "web,,1", testUUID, "-incoming", "defer", "-qmp", "unix:/run/a,,b,server=on")
 	run := t.TempDir()
 	table := Table{Run: run}
 	for _, pidfile := range []string{"", strconv.Itoa(cmd.Process.Pid), strconv.Itoa(os.Getpid()), "x"} {
@@ -52,7 +52,7 @@ func TestProcessIsFoundByPIDFileOrCommandLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		q := found(t, table, "web,1", testUUID)
-		if q.PID != cmd.Process.Pid || !q.Incoming || q.StartTicks == 0 {
+		if q.PID != cmd.Process.Pid || !q.Incoming || len(q.Monitors) != 1 || q.Monitors[0] != "/run/a,b" || q.StartTicks == 0 {
 			t.Errorf("PID file %q: got %+v, want pid %d", pidfile, q, cmd.Process.Pid)
 		}
 	}
