@@ -103,6 +103,9 @@ func withoutFile(w Wish, file string) (Choice, error) {
 		path = ServerPath
 	}
 	_, err := os.Stat(path)
+	if err != nil && !missing(err) {
+		return Choice{}, fmt.Errorf("this server's pool: %w; root may read it, others need a context of their own (holdfast help contexts): %w", err, pool.ErrInvalid)
+	}
 	if err == nil {
 		client, err := config.LoadClient(path)
 		if err != nil {
