@@ -123,12 +123,31 @@ func (c *Cluster) Endpoints() []string {
 // Open returns the adapter on all members, closed at the end of the test.
 func (c *Cluster) Open() *etcd.Etcd {
 	c.t.Helper()
-	e, err := etcd.Open(etcd.Options{Endpoints: c.Endpoints()})
+	return c.open(c.Endpoints())
+}
+
+func (c *Cluster) open(endpoints []string) *etcd.Etcd {
+	c.t.Helper()
+	e, err := etcd.Open(etcd.Options{Endpoints: endpoints})
 	if err != nil {
 		c.t.Fatalf("open etcd: %v", err)
 	}
 	c.t.Cleanup(func() { _ = e.Close() })
 	return e
+}
+
+// OpenDirect returns the adapter past the proxies: faults between clients and members do not touch it.
+func (c *Cluster) OpenDirect() *etcd.Etcd {
+	c.t.Helper()
+	return c.open(c.sockets())
+}
+
+func (c *Cluster) sockets() []string {
+	var all []string
+	for _, m := range c.members {
+		all = append(all, "unix://"+m.socket("c"))
+	}
+	return all
 }
 
 // Leader returns the number of the member that leads by its own account and that of a majority, waiting for one.
@@ -170,7 +189,7 @@ func (c *Cluster) leader() int {
 // Compact forgets the history before rev.
 func (c *Cluster) Compact(rev pool.Revision) {
 	c.t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: c.sockets(), Logger: zap.NewNop()})
 	if err != nil {
 		c.t.Fatalf("compact: %v", err)
 	}
@@ -241,6 +260,9 @@ func (m *Member) RefuseClients() { m.clients.set(func(f *fault) { f.refuse = tru
 
 // CutClients closes client connections once; new ones work.
 func (m *Member) CutClients() { m.clients.cut() }
+
+// Redirect makes clients of the member reach another one, as if etcd had been replaced at the same address.
+func (m *Member) Redirect(to *Member) { m.clients.redirect(to.socket("c")) }
 
 // PassClients ends HoldReplies, HoldRequests and RefuseClients.
 func (m *Member) PassClients() { m.clients.set(func(f *fault) { *f = fault{} }) }

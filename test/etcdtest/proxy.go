@@ -18,11 +18,11 @@ type fault struct {
 // proxy passes connections from a loopback port on to a member's socket.
 type proxy struct {
 	listener net.Listener
-	socket   string
 	// held reports whether the connection of the peer with that ID (hex; empty: unknown) is cut as well.
 	held func(from string) bool
 
 	mu      sync.Mutex
+	socket  string
 	changed *sync.Cond
 	fault   fault
 	closed  bool
@@ -52,6 +52,20 @@ func (p *proxy) set(change func(*fault)) {
 		p.drop()
 	}
 	p.changed.Broadcast()
+}
+
+// redirect passes connections to another socket from now on and ends those of now.
+func (p *proxy) redirect(socket string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.socket = socket
+	p.drop()
+}
+
+func (p *proxy) target() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.socket
 }
 
 // wake makes held connections look at held again.
@@ -95,7 +109,7 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(client net.Conn) {
 	defer p.remove(client)
-	member, err := net.Dial("unix", p.socket)
+	member, err := net.Dial("unix", p.target())
 	if err != nil || !p.add(member) {
 		return
 	}
