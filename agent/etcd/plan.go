@@ -160,15 +160,24 @@ type planner struct {
 	wish    Wish
 }
 
-// dropLearner takes out a learner that is wanted neither as voter nor as standby. It never touches quorum.
+// dropLearner takes out a learner that is wanted neither as voter nor as standby, and one that its machine was lost
+// before it started. It never touches quorum.
 func (p *planner) dropLearner() (Action, bool) {
 	for _, s := range p.seats {
-		if m, ok := at(p.members, s); ok && m.Learner && !p.wanted(s) {
+		m, ok := at(p.members, s)
+		switch {
+		case !ok || !m.Learner:
+		case !p.wanted(s):
 			return remove(s, m, "it is not needed as a voter: "+p.why(s)), true
+		case !m.Started() && !present(s):
+			return remove(s, m, fmt.Sprintf("%s is %v and never started it", s.Name, s.Standing)), true
 		}
 	}
 	return Action{}, false
 }
+
+// present reports whether a seat's machine can start a member now.
+func present(s Seat) bool { return s.Standing == StandingFit || s.Standing == StandingLeaving }
 
 // dropDeadVoter takes out an unwanted voter that does not answer, before its successor gets the vote: with the
 // dead one still counted, one more voter would need one more to be alive.
@@ -185,11 +194,15 @@ func (p *planner) dropDeadVoter() (Action, bool) {
 	return Action{}, false
 }
 
-// add brings in a learner for every seat that should have a member. All of them first: promotions then follow
-// each other closely and the time with an even number of votes is short.
+// add brings in a learner for every seat that should have a member. All of them before any promotion: promotions then
+// follow each other closely and the time with an even number of votes is short. But the next only when the one
+// before has started: a member that starts asks all others, and two of them would wait for each other.
 func (p *planner) add() (Action, bool) {
+	if slices.ContainsFunc(p.members, func(m Member) bool { return !m.Started() }) {
+		return Action{}, false
+	}
 	for _, s := range p.seats {
-		if _, ok := at(p.members, s); !ok && p.wanted(s) {
+		if _, ok := at(p.members, s); !ok && p.wanted(s) && present(s) {
 			what := "a voter"
 			if !p.wantedVoter(s) {
 				what = "a standby with a copy of the data"
@@ -259,12 +272,12 @@ func (p *planner) waiting() string {
 	for _, s := range p.seats {
 		m, ok := at(p.members, s)
 		switch {
-		case !ok || !p.wantedVoter(s) || !m.Learner:
+		case !ok || !p.wanted(s) || !m.Learner:
 		case !m.Started():
 			return "waiting for the etcd process of " + s.Name + " to start"
 		case !m.Healthy:
 			return "waiting for the etcd process of " + s.Name + " to answer"
-		default:
+		case p.wantedVoter(s):
 			return "waiting for another learner, so that the number of votes stays odd"
 		}
 	}

@@ -217,6 +217,26 @@ func TestALearnerThatNeverStartsIsNotPromotedAndSaysWhy(t *testing.T) {
 	}
 }
 
+func TestALearnerWhoseMachineWasLostBeforeItStartedMakesRoom(t *testing.T) {
+	w := settled(t, "a")
+	w.seat("b", StandingFit)
+	w.members = append(w.members, Member{ID: 7, PeerURL: peer("b"), Learner: true})
+	if a := Plan(w.members, w.seats); a.Kind != ActionNone || !strings.Contains(a.Reason, "b to start") {
+		t.Errorf("while b is there: %+v", a)
+	}
+	w.seat("c", StandingFit)
+	if a := Plan(w.members, w.seats); a.Kind != ActionNone {
+		t.Errorf("c was not kept waiting for b: %+v", a)
+	}
+	w.set("b", StandingLost, false)
+	if got := strings.Join(w.settle(t), ", "); got != "remove b, add learner c" {
+		t.Errorf("after b was lost: %s", got)
+	}
+	if a := Plan(w.members, w.seats); !strings.Contains(a.Reason, "stays odd") {
+		t.Errorf("reason %q", a.Reason)
+	}
+}
+
 func TestAStrangerInTheMemberListIsLeftAlone(t *testing.T) {
 	w := settled(t, "a", "b", "c")
 	w.member("stranger", false, true)

@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// ErrStopped: etcd ended by itself. The process should end too and be started again.
-var ErrStopped = errors.New("etcd stopped by itself")
+// ErrStopped: etcd can no longer serve. The process should end too and be started again.
+var ErrStopped = errors.New("etcd cannot serve")
 
 // process is the running etcd of one machine, or the wait for it.
 type process struct {
@@ -60,12 +60,13 @@ func Run(ctx context.Context, cfg Config, c clock.Clock, log *slog.Logger) error
 	return nil
 }
 
-// removalPoll is how often a running member looks whether it was taken out. etcd ends a second after that by itself
-// and closes its store while it still serves clients, some of whose requests then crash the process (3.7.3, Status).
+// removalPoll is how often a running member looks whether it was taken out. A second after that etcd ends by itself;
+// it closes its store while it still serves clients, and some of their requests would then crash the process (3.7.3,
+// Status), so the process stops serving first.
 const removalPoll = 100 * time.Millisecond
 
-// wait returns after the poll interval, at the end of ctx, when this member was taken out, or with an error when
-// etcd ends by itself.
+// wait returns after the poll interval, at the end of ctx, when etcd ends by itself, or with an error when it cannot
+// serve.
 func (p *process) wait(ctx context.Context) error {
 	if p.etcd == nil {
 		_ = p.clock.Sleep(ctx, p.cfg.Poll)
@@ -89,8 +90,12 @@ func (p *process) wait(ctx context.Context) error {
 			}
 		case err := <-p.etcd.Err():
 			return fmt.Errorf("%w: %w", ErrStopped, err)
-		case <-p.etcd.Server.StopNotify():
-			return ErrStopped
+		case <-p.etcd.Server.StoppingNotify():
+			// Most likely a peer refused it as no longer a member; the next step asks.
+			p.log.Warn("etcd stopped by itself", "server", p.cfg.Name)
+			p.stop()
+			_ = p.clock.Sleep(ctx, p.cfg.Poll)
+			return nil
 		}
 	}
 }

@@ -38,7 +38,7 @@ func newMachine(t *testing.T, name string) Machine {
 	c.StateDir, c.RunDir = filepath.Join(dir, "lib"), filepath.Join(dir, "run")
 	return Machine{
 		Settings: c, ConfigPath: filepath.Join(dir, "etc", "config.yaml"), HostUUID: "0000-uuid-of-" + name,
-		Clock: clock.Real(), Log: slog.New(slog.DiscardHandler), NoSync: true,
+		Clock: clock.Real(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)), NoSync: true,
 	}
 }
 
