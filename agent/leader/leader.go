@@ -67,6 +67,7 @@ type Leader struct {
 	// What follows belongs to the loop and begins anew with each leadership.
 	office pool.Leader
 	seen   map[pool.ServerID]plan.Sight
+	starts map[pool.VMID]plan.Sight
 	// behind: a write of ours may not be in the snapshot yet.
 	behind bool
 	// announced: the history tells of this leadership.
@@ -109,9 +110,9 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	if snap.Leader.Revision != office.Revision {
 		return idle // the snapshot, or the office, is about to change
 	}
-	l.seen = plan.Look(l.seen, snap, now)
+	l.seen, l.starts = plan.Look(l.seen, snap, now), plan.LookAtStarts(l.starts, snap, now)
 	l.forgetPower()
-	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Power: l.powerResults()})
+	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Power: l.powerResults()})
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)
 	}
@@ -137,7 +138,7 @@ func (l *Leader) retire() {
 	if l.office.Revision != 0 {
 		l.cfg.Log.Info("not leading any more", "leader_revision", l.office.Revision)
 	}
-	l.office, l.seen, l.behind = pool.Leader{}, nil, false
+	l.office, l.seen, l.starts, l.behind = pool.Leader{}, nil, nil, false
 	l.mu.Lock()
 	l.power = nil
 	l.mu.Unlock()

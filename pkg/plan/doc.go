@@ -3,7 +3,8 @@
 //
 //   - Plan returns the actions that bring the pool nearer to what is wanted, the most urgent first, and the instant at
 //     which to plan again if nothing changes before.
-//   - Look keeps the leader's own sightings of lost servers, which Plan measures waiting times from.
+//   - Look and LookAtStarts keep the leader's own sightings, of lost servers and of starts that are overdue, which Plan
+//     measures waiting times from.
 //   - View tells how each VM and server stands, in the words of the API, with reasons. It uses the same rules as Plan,
 //     so that what an operator reads is what the leader acts upon.
 //
@@ -11,7 +12,7 @@
 //
 //  1. Call Plan only while it leads, with a snapshot that shows all its own earlier writes. After a write whose
 //     outcome is unknown, read back first.
-//  2. Call Look with every snapshot before Plan, by one clock, and start with nothing at each new leadership.
+//  2. Call Look and LookAtStarts with every snapshot before Plan, by one clock, and start with nothing at each new leadership.
 //  3. Apply each action's Change as one guarded transaction that also compares the leader's own election key. Apply an
 //     action only after those that it Needs were applied.
 //  4. Treat a failed compare as news: read the newer snapshot and plan again. Never apply an old action twice.

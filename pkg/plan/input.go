@@ -17,6 +17,8 @@ type Input struct {
 	Wall time.Time
 	// Lost holds the leader's own sightings of servers without a member key; see Look.
 	Lost map[pool.ServerID]Sight
+	// Starts holds since when servers have been silent about VMs that they were told to start; see LookAtStarts.
+	Starts map[pool.VMID]Sight
 	// Power holds what is known of the leader's power-off commands, by server.
 	Power map[pool.ServerID]Power
 }

@@ -17,6 +17,8 @@ type candidate struct {
 	never bool
 	// stays: it is left where it is if no other server takes it.
 	stays bool
+	// overdue: its server has been silent about its start for too long.
+	overdue bool
 }
 
 func (p *planner) queue(c *subject, kind Kind) *candidate {
@@ -51,7 +53,11 @@ func (p *planner) requestFor(q *candidate) place.Request {
 	if q.kind == Recover {
 		c.claim = p.letGo(q)
 	}
-	return request(p.cfg, &c, p.in.Wall)
+	r := request(p.cfg, &c, p.in.Wall)
+	if q.overdue {
+		r.Exhausted = append(r.Exhausted, q.claim.Server)
+	}
+	return r
 }
 
 // letGo is the claim of a VM that no server takes over: what is true of it once its owner is out of the way.
@@ -60,7 +66,7 @@ func (p *planner) letGo(q *candidate) pool.Claim {
 	switch {
 	case !q.never:
 		next.Cause = pool.CauseFenced
-	case !(p.cfg.HA && q.vm.HA) && q.claim.LastServer == q.claim.Server && q.claim.LastServer != "":
+	case (!p.cfg.HA || !q.vm.HA) && q.claim.LastServer == q.claim.Server && q.claim.LastServer != "":
 		// Without HA it does not start elsewhere just because the server went away again before it had started.
 		next.Cause = pool.CauseServerRestarted
 	}
@@ -92,6 +98,8 @@ func (p *planner) assignWhy(q *candidate, choice place.Choice) (event, why strin
 	switch {
 	case q.counted != "":
 		return "VM_RESTARTED", fmt.Sprintf("%s restarts on %s after a failure, %s: %s", q.vm.ID, choice.Server, q.counted, choice.Why)
+	case q.overdue:
+		return "VM_ASSIGNED", fmt.Sprintf("%s starts on %s, since %s has not said anything about its start for %v: %s", q.vm.ID, choice.Server, from, Patience, choice.Why)
 	case q.kind == Recover && q.never:
 		return "VM_ASSIGNED", fmt.Sprintf("%s starts on %s, since %s never started it: %s", q.vm.ID, choice.Server, from, choice.Why)
 	case q.kind == Recover:

@@ -30,7 +30,8 @@ const gib = int64(1) << 30
 //	leader NAME                    another server leads
 //	adopt VM SERVER                it was found running there, and registered
 //	migrating VM SERVER            it is being copied there
-//	storage-lost SERVER            its path to the storage is gone
+//	storage-lost|storage-back SERVER    its path to the storage is gone, or back
+//	starting VM 'WHY'              its owner reports why it has not started yet
 //	history events=N               so many lines of history are written
 func (s *script) line(t *testing.T, text string) {
 	t.Helper()
@@ -108,9 +109,12 @@ func (s *script) rest(w words, server pool.ServerID, vm pool.VMID) {
 		c, to := s.world.Claims[vm], pool.ServerID(w.at(2))
 		c.Phase, c.Incoming = pool.PhaseMigrating, &pool.Incoming{Server: to, Session: s.world.Members[to].Session, Held: true}
 		s.world.PutClaim(c)
-	case "storage-lost":
+	case "starting":
+		c := s.world.Claims[vm]
+		s.world.PutState(pool.VMState{VM: vm, Server: c.Server, Epoch: c.Epoch, State: pool.RunStarting, Reason: w.at(2)})
+	case "storage-lost", "storage-back":
 		m := s.world.Members[server]
-		m.StorageLost = true
+		m.StorageLost = w.at(0) == "storage-lost"
 		s.world.Members[server] = m
 	case "history":
 		for range w.num("events", 0) {

@@ -31,10 +31,11 @@ func TestStories(t *testing.T) {
 }
 
 type script struct {
-	world *plantest.World
-	lost  map[pool.ServerID]Sight
-	power map[pool.ServerID]Power
-	now   pool.Instant
+	world  *plantest.World
+	lost   map[pool.ServerID]Sight
+	starts map[pool.VMID]Sight
+	power  map[pool.ServerID]Power
+	now    pool.Instant
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -70,8 +71,8 @@ func (s *script) wall() time.Time { return plantest.Start.Add(time.Duration(s.no
 
 func (s *script) plan() Result {
 	snap := s.world.Snapshot()
-	s.lost = Look(s.lost, snap, s.now)
-	return Plan(Input{Snapshot: snap, Leader: s.world.Leader, Now: s.now, Wall: s.wall(), Lost: s.lost, Power: s.power})
+	s.lost, s.starts = Look(s.lost, snap, s.now), LookAtStarts(s.starts, snap, s.now)
+	return Plan(Input{Snapshot: snap, Leader: s.world.Leader, Now: s.now, Wall: s.wall(), Lost: s.lost, Starts: s.starts, Power: s.power})
 }
 
 func (s *script) show(r Result) string {

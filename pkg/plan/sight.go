@@ -2,6 +2,7 @@ package plan
 
 import (
 	"maps"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -37,6 +38,32 @@ func Look(seen map[pool.ServerID]Sight, s *pool.Snapshot, now pool.Instant) map[
 	}
 	if maps.Equal(seen, next) {
 		return seen
+	}
+	return next
+}
+
+// Patience is how long a server that is up may take to say anything about a VM that it was told to start, before
+// another is tried. Starting takes seconds; libvirt alone may need five for its first QEMU after a boot.
+const Patience = 30 * time.Second
+
+// LookAtStarts returns since when this leader has seen each VM assigned to a server that is up and has not reported
+// on it yet: not a word about this epoch. seen is the result of the call before; it is not changed.
+func LookAtStarts(seen map[pool.VMID]Sight, s *pool.Snapshot, now pool.Instant) map[pool.VMID]Sight {
+	var next map[pool.VMID]Sight
+	for vm, c := range pool.Join(s.VMs, s.Claims) {
+		if vm == nil || c == nil || c.Phase != pool.PhaseAssigned || !s.Alive(c.Server, c.Session) {
+			continue
+		}
+		if st, ok := s.States.Get(vm.ID); ok && st.Server == c.Server && st.Epoch == c.Epoch {
+			continue
+		}
+		if next == nil {
+			next = map[pool.VMID]Sight{}
+		}
+		next[vm.ID] = Sight{Since: now, Revision: c.Revision}
+		if old, ok := seen[vm.ID]; ok && old.Revision == c.Revision {
+			next[vm.ID] = old
+		}
 	}
 	return next
 }

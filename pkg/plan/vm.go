@@ -13,7 +13,7 @@ func (p *planner) planVMs() {
 		if vm == nil || !vm.Readable() || (claim != nil && !claim.Readable()) {
 			continue
 		}
-		if claim != nil && claim.Phase == pool.PhaseHeld && len(p.ops[vm.ID]) == 0 && p.healthy(claim) {
+		if claim != nil && claim.Phase == pool.PhaseHeld && len(p.ops[vm.ID]) == 0 && p.healthy(claim) && !p.server(claim.Server).member.StorageLost {
 			continue // the common case, and cheap
 		}
 		c := p.subject(*vm)
@@ -113,10 +113,24 @@ func (p *planner) assigned(c *subject) {
 		p.unassign(c, pool.CauseStopped, fmt.Sprintf("%s is wanted stopped and had not started on %s", c.vm.ID, s.id))
 	case !p.alive(&c.claim):
 		p.queue(c, Recover).never = true
-	case barred:
+	case barred || p.overdue(c):
 		q := p.queue(c, Recover)
-		q.never, q.stays = true, true
+		q.never, q.stays, q.overdue = true, true, !barred
 	}
+}
+
+// overdue reports whether a server that is up has said nothing about the VM's start for too long: its libvirt may be
+// down. A start that it reports on, such as one that waits for a disk lock, is left to it.
+func (p *planner) overdue(c *subject) bool {
+	sight, ok := p.in.Starts[c.vm.ID]
+	if !ok || sight.Revision != c.claim.Revision {
+		return false
+	}
+	if p.elapsed(sight.Since) >= Patience {
+		return true
+	}
+	p.wake(sight.Since.Add(Patience))
+	return false
 }
 
 // owned: a server runs the VM, or may.
@@ -144,8 +158,12 @@ func (p *planner) mayTakeUnprotected(c *subject) bool {
 
 // ownedAlive: the owner works; it is told to let go where a restart or a relocation was asked for.
 func (p *planner) ownedAlive(c *subject) {
+	if !c.wanted() || c.claim.Phase != pool.PhaseHeld {
+		return
+	}
 	op, asked := c.asked(pool.OperationRestart, pool.OperationRelocate)
-	if !asked || !c.wanted() || c.claim.Phase != pool.PhaseHeld {
+	if !asked {
+		p.offStorage(c)
 		return
 	}
 	if op.Kind == pool.OperationRelocate {
@@ -162,10 +180,34 @@ func (p *planner) ownedAlive(c *subject) {
 			return
 		}
 	}
+	p.release(c, op.ID, fmt.Sprintf("%s stops on %s for a %s", c.vm.ID, c.claim.Server, op.Kind))
+}
+
+// offStorage has a protected VM stopped whose server has lost its path to the shared storage, if another that still
+// has it can take the VM. Where none can, nothing is stopped.
+func (p *planner) offStorage(c *subject) {
+	if !c.protected || !p.server(c.claim.Server).member.StorageLost {
+		return
+	}
+	r := request(p.cfg, c, p.in.Wall)
+	r.Failover = true
+	choice := p.load.Best(r)
+	if choice.Server == "" {
+		return
+	}
+	p.load.Take(c.vm, choice.Server)
+	p.release(c, "", fmt.Sprintf("%s stops on %s, which has lost its path to the shared storage; %s still has it", c.vm.ID, c.claim.Server, choice.Server))
+}
+
+// release tells the owner to stop the VM and let it go.
+func (p *planner) release(c *subject, op pool.OperationID, why string) {
 	next := p.next(c, pool.PhaseReleasing)
-	next.Server, next.Session, next.Armed, next.Watchdog, next.Operation = c.claim.Server, c.claim.Session, c.claim.Armed, c.claim.Watchdog, op.ID
-	why := fmt.Sprintf("%s stops on %s for a %s", c.vm.ID, c.claim.Server, op.Kind)
-	p.add(Action{Kind: Release, VM: c.vm.ID, Server: c.claim.Server, Why: why, Change: pool.Change{Claims: []pool.Claim{next}}})
+	next.Server, next.Session, next.Armed, next.Watchdog, next.Operation = c.claim.Server, c.claim.Session, c.claim.Armed, c.claim.Watchdog, op
+	change := pool.Change{Claims: []pool.Claim{next}}
+	if op == "" {
+		change.Events = []pool.Event{p.event("VM_RELEASING", c.claim.Server, c.vm.ID, why)}
+	}
+	p.add(Action{Kind: Release, VM: c.vm.ID, Server: c.claim.Server, Why: why, Change: change})
 }
 
 // ownedLost: taken away from a lost server, if a proof on record covers it.
