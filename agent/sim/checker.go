@@ -119,11 +119,28 @@ func (c *Checker) claim(k Change, id pool.VMID, was, now pool.Claim, had, has bo
 		}
 		return
 	}
-	if slices.Contains(c.p.World.Image(id).Executing(), string(was.Server)) {
-		c.broken(2, "%s was taken from %s while it executes there", id, was.Server)
-	}
-	if k.After.Alive(was.Server, was.Session) || !k.After.FencedFor(was.Server, was.Session) {
+	c.taken(k, id, was)
+}
+
+// taken looks at a claim that the leader took from its owner. The record must prove the old session harmless; where
+// the proof rests on a guard it counts only for what the guard held, and only with locks on the disks.
+func (c *Checker) taken(k Change, id pool.VMID, was pool.Claim) {
+	f, ok := k.After.Fences.Get(was.Server)
+	vm, _ := k.After.VMs.Get(id)
+	if !ok || !f.Covers(was.Session) || k.After.Alive(was.Server, was.Session) {
 		c.broken(2, "%s was taken from %s, session %d, which is not fenced", id, was.Server, was.Session)
+		return
+	}
+	rests := f.Proof == pool.ProofGuard || f.Proof == pool.ProofWatchdog
+	if rests && !was.Armed {
+		c.broken(2, "%s was taken from %s by proof of %s, though nothing held it there", id, was.Server, f.Proof)
+	}
+	locks := vm.DiskLocks || k.After.Config.TrustGuardAlone
+	if f.Proof == pool.ProofGuard && !locks {
+		c.broken(2, "%s was taken from %s by proof of guard, though its disks have no locks", id, was.Server)
+	}
+	if !vm.DiskLocks && slices.Contains(c.p.World.Image(id).Executing(), string(was.Server)) {
+		c.broken(2, "%s, whose disks have no locks, was taken from %s while it executes there", id, was.Server)
 	}
 }
 
@@ -183,7 +200,7 @@ func (c *Checker) intent(k Change) {
 func (c *Checker) wish(id pool.VMID, was, now pool.VM) {
 	up := now.Desired == pool.DesiredRunning
 	switch {
-	case was.Desired != now.Desired && up && !c.was(string(id), "start", "restart"):
+	case was.Desired != now.Desired && up && !c.was(string(id), "start", "restart", "add"):
 		c.broken(4, "%s became wanted running without start", id)
 	case was.Desired != now.Desired && !up && !c.was(string(id), "stop", "kill", "guest shutdown", "remove") && !c.stopping(id):
 		c.broken(7, "%s became wanted %s without a command", id, now.Desired)

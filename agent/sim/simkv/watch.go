@@ -23,7 +23,7 @@ type watcher struct {
 	closed           bool
 	// quiet: nothing came since the last beat. report: a progress report has arrived.
 	quiet, report bool
-	call             *vtime.Call
+	call          *vtime.Call
 }
 
 // Watch delivers changes below prefix from revision from on; 0 means from now.

@@ -69,6 +69,9 @@ func newServer(w *World, spec ServerSpec) *Server {
 		Wall: w.o.Epoch.Add(w.s.Between(-300*time.Millisecond, 300*time.Millisecond)),
 		PPM:  r.Int64N(101) - 50,
 	}
+	if w.o.Timepiece != nil {
+		s.time = *w.o.Timepiece
+	}
 	return s
 }
 
@@ -165,7 +168,7 @@ func (s *Server) newBoot() {
 	s.boots++
 	r := s.w.s.Rand()
 	s.bootID = fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.IntN(1<<16), r.IntN(1<<12), r.IntN(1<<12), r.Int64N(1<<48))
-	if s.boots > 1 {
+	if s.boots > 1 && s.w.o.Timepiece == nil {
 		s.time.Boot = time.Second - s.w.s.Now()
 	}
 }

@@ -55,6 +55,8 @@ type Options struct {
 	GuestShutdown time.Duration
 	// Epoch is what a perfect wall clock shows at virtual time 0.
 	Epoch time.Time
+	// Timepiece is every server's clock, whatever its boots; nil gives each its own. A paced world needs it.
+	Timepiece *vtime.Timepiece
 }
 
 // DefaultOptions returns the values of the scenario language.

@@ -1,0 +1,153 @@
+package world
+
+import (
+	"context"
+
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+var (
+	_ local.Hypervisor = (*Outside)(nil)
+	_ local.Needs      = (*Outside)(nil)
+	_ guard.Client     = (*OutsideGuard)(nil)
+)
+
+// Outside is a server's hypervisor for an agent that runs in real time, in goroutines, while the world is paced. Safe
+// for concurrent use. It lives as long as its process, which the caller makes with Server.NewProc and kills with the
+// agent.
+type Outside struct {
+	paced   *vtime.Paced
+	proc    *vtime.Proc
+	h       *Hypervisor
+	changed clock.Signal
+}
+
+// Outside returns the edge for process p. Call it in Paced.Do.
+func (s *Server) Outside(paced *vtime.Paced, p *vtime.Proc) *Outside {
+	o := &Outside{paced: paced, proc: p, h: s.Hypervisor(p), changed: clock.Real().NewSignal()}
+	o.h.changed = o.changed
+	return o
+}
+
+// outside runs f in the world and returns what it returned.
+func outside[T any](ctx context.Context, paced *vtime.Paced, p *vtime.Proc, f func(context.Context) (T, error)) (T, error) {
+	var out T
+	var err error
+	if cerr := paced.Call(ctx, p, func(ctx context.Context) { out, err = f(ctx) }); cerr != nil {
+		var none T
+		return none, cerr
+	}
+	return out, err
+}
+
+// only makes a call that returns nothing but an error fit for outside.
+func only(f func(context.Context) error) func(context.Context) (struct{}, error) {
+	return func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
+}
+
+// Domains implements local.Hypervisor.
+func (o *Outside) Domains(ctx context.Context) ([]local.Domain, error) {
+	return outside(ctx, o.paced, o.proc, o.h.Domains)
+}
+
+// Create implements local.Hypervisor.
+func (o *Outside) Create(ctx context.Context, xml string, m local.Marker) (local.Domain, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (local.Domain, error) { return o.h.Create(ctx, xml, m) })
+}
+
+// Resume implements local.Hypervisor.
+func (o *Outside) Resume(ctx context.Context, vm pool.VMID, m local.Marker) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.h.Resume(ctx, vm, m) })
+}
+
+// Adopt implements local.Hypervisor.
+func (o *Outside) Adopt(ctx context.Context, vm pool.VMID, m local.Marker) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.h.Adopt(ctx, vm, m) })
+}
+
+// Shutdown implements local.Hypervisor.
+func (o *Outside) Shutdown(ctx context.Context, vm pool.VMID) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.h.Shutdown(ctx, vm) })
+}
+
+// Kill implements local.Hypervisor.
+func (o *Outside) Kill(ctx context.Context, p guard.Process) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.h.Kill(ctx, p) })
+}
+
+// Dead implements local.Hypervisor.
+func (o *Outside) Dead(ctx context.Context, p guard.Process) (bool, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (bool, error) { return o.h.Dead(ctx, p) })
+}
+
+// Absent implements local.Hypervisor.
+func (o *Outside) Absent(ctx context.Context, uuid string) (bool, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (bool, error) { return o.h.Absent(ctx, uuid) })
+}
+
+// Forget implements local.Hypervisor.
+func (o *Outside) Forget(vm pool.VMID) { o.paced.Do(func() { o.h.Forget(vm) }) }
+
+// Changed implements local.Hypervisor.
+func (o *Outside) Changed() clock.Signal { return o.changed }
+
+// Missing implements local.Needs.
+func (o *Outside) Missing(ctx context.Context, needs []pool.Need) ([]string, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) ([]string, error) { return o.h.Missing(ctx, needs) })
+}
+
+// StorageLost implements local.Needs.
+func (o *Outside) StorageLost(ctx context.Context) (bool, error) {
+	return outside(ctx, o.paced, o.proc, o.h.StorageLost)
+}
+
+// Capacity returns what the server has.
+func (o *Outside) Capacity(ctx context.Context) (local.Capacity, error) {
+	return outside(ctx, o.paced, o.proc, o.h.Capacity)
+}
+
+func (o *Outside) do(ctx context.Context, f func(context.Context) error) error {
+	_, err := outside(ctx, o.paced, o.proc, only(f))
+	return err
+}
+
+// OutsideGuard reaches a guard that runs in the paced world from goroutines. Safe for concurrent use.
+type OutsideGuard struct {
+	paced *vtime.Paced
+	proc  *vtime.Proc
+	inner guard.Client
+}
+
+// NewOutsideGuard returns a client of inner, a guard's loop that runs in process p.
+func NewOutsideGuard(paced *vtime.Paced, p *vtime.Proc, inner guard.Client) *OutsideGuard {
+	return &OutsideGuard{paced, p, inner}
+}
+
+// Extend implements guard.Client.
+func (g *OutsideGuard) Extend(ctx context.Context, l guard.Lease) error {
+	return g.do(ctx, func(ctx context.Context) error { return g.inner.Extend(ctx, l) })
+}
+
+// Hold implements guard.Client.
+func (g *OutsideGuard) Hold(ctx context.Context, h guard.Held) error {
+	return g.do(ctx, func(ctx context.Context) error { return g.inner.Hold(ctx, h) })
+}
+
+// LetGo implements guard.Client.
+func (g *OutsideGuard) LetGo(ctx context.Context, vm pool.VMID) error {
+	return g.do(ctx, func(ctx context.Context) error { return g.inner.LetGo(ctx, vm) })
+}
+
+// Status implements guard.Client.
+func (g *OutsideGuard) Status(ctx context.Context) (guard.Status, error) {
+	return outside(ctx, g.paced, g.proc, g.inner.Status)
+}
+
+func (g *OutsideGuard) do(ctx context.Context, f func(context.Context) error) error {
+	_, err := outside(ctx, g.paced, g.proc, only(f))
+	return err
+}
