@@ -154,6 +154,7 @@ func TestEncodedSettingsReadBackTheSame(t *testing.T) {
 	for name, text := range map[string]string{
 		"minimal":  minimal,
 		"external": minimal + "etcd:\n  mode: external\n  endpoints: [https://10.0.0.9:2379]\n  username: u\n  password_file: /etc/p\n",
+		"fast":     minimal + "etcd:\n  mode: external\n  endpoints: [https://10.0.0.9:2379]\n  heartbeat: 50ms\n  election: 500ms\n",
 		"much": minimal + "listen: :7401\nstate_dir: /s\nrun_dir: /r\nlibvirt: qemu:///session\netcd:\n  client_port: 1\n  peer_port: 2\n  election: 1s\n" +
 			"guard:\n  watchdog: off\nstorage:\n  - path: /a\n    mount: true\nlog:\n  format: json\n  level: warn\n",
 	} {

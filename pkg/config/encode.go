@@ -12,6 +12,7 @@ func (c Config) Encode(comment string) ([]byte, error) {
 	def := Default()
 	def.Pool, def.Server, def.Address = c.Pool, c.Server, c.Address
 	def.StateDir, def.RunDir, def.Etcd.Mode = c.StateDir, c.RunDir, c.Etcd.Mode
+	def.Etcd.Heartbeat, def.Etcd.Election = 0, 0 // they follow from the mode
 	def = def.Complete()
 	short := c.Complete()
 	drop(&short.Listen, def.Listen)
