@@ -42,6 +42,8 @@ type Adapter struct {
 	stale   bool  // everything must be read again
 	synced  bool  // everything was read once
 	readAt  pool.Instant
+	// answers of this daemon that do not change while it runs.
+	answers map[question]string
 	// monitors: the directory for second monitors is ready.
 	monitors bool
 }

@@ -177,10 +177,25 @@ func (a *Adapter) setUp(version string) {
 	a.calls.renew()
 	a.mu.Lock()
 	a.down, a.version, a.stale = nil, version, true
+	a.answers = map[question]string{} // QEMU may have been replaced with the daemon
 	uri := a.uri
 	a.mu.Unlock()
 	a.opt.Log.Info("libvirt connected", "uri", uri, "version", version)
 	a.changed.Set()
+	a.clock.Go("libvirt warm-up", a.warmUp)
+}
+
+// warmUp has libvirt probe QEMU now, which takes up to 4 s after a boot (docs/facts.md), rather than at the first
+// failover to this server.
+func (a *Adapter) warmUp() {
+	r := request{what: "probe QEMU", limit: a.opt.StartLimit, reads: true}
+	_, err := run(a.life, a.calls, r, func(conn *libvirt.Connect) (string, error) {
+		text, err := conn.GetDomainCapabilities("", "", "", "", 0)
+		return text, failure(err, true)
+	})
+	if err != nil && a.life.Err() == nil {
+		a.opt.Log.Warn("probing QEMU", "err", err)
+	}
 }
 
 func (a *Adapter) setDown(why error) {

@@ -112,7 +112,17 @@ func (a *Adapter) lifecycle(d *libvirt.Domain, e *libvirt.DomainEventLifecycle) 
 	}
 	switch e.Event {
 	case libvirt.DOMAIN_EVENT_STOPPED:
+		// libvirt says so after the process has died. If the one we know lives, an earlier run is meant: the event
+		// may be overtaken by a new start, which is answered on another connection.
+		if rec, ok := a.records.get(name); ok && rec.qemu.PID != 0 {
+			if dead, err := a.procs.Dead(rec.qemu.Process); err == nil && !dead {
+				a.records.mark(name)
+				break
+			}
+		}
 		a.records.stopped(name, uuid, stopOf(libvirt.DomainEventStoppedDetailType(e.Detail)), a.clock.Now())
+	case libvirt.DOMAIN_EVENT_STARTED:
+		a.records.started(name)
 	case libvirt.DOMAIN_EVENT_SHUTDOWN:
 		switch libvirt.DomainEventShutdownDetailType(e.Detail) {
 		case libvirt.DOMAIN_EVENT_SHUTDOWN_HOST:

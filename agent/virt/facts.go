@@ -137,14 +137,38 @@ func (a *Adapter) lacks(ctx context.Context, n pool.Need, machine definition.Mac
 	case pool.NeedSecret:
 		here, err = a.hasSecret(ctx, n.Name)
 	case pool.NeedMachine:
-		return a.lacksMachine(ctx, n, definition.ParseMachine(n.Name))
+		return a.remembered(question{n, machine}, func() (string, error) { return a.lacksMachine(ctx, n, definition.ParseMachine(n.Name)) })
 	case pool.NeedCPU:
-		return a.lacksCPU(ctx, n, machine)
+		return a.remembered(question{n, machine}, func() (string, error) { return a.lacksCPU(ctx, n, machine) })
 	}
 	if err != nil || here {
 		return "", err
 	}
 	return fmt.Sprintf("%v %s", n.Kind, n.Name), nil
+}
+
+// question is one that a daemon answers alike as long as it runs.
+type question struct {
+	need    pool.Need
+	machine definition.Machine
+}
+
+// remembered asks once for each connection: a pool's VMs have few machine types and CPU models between them.
+func (a *Adapter) remembered(q question, ask func() (string, error)) (string, error) {
+	a.mu.Lock()
+	answer, ok := a.answers[q]
+	answers := a.answers
+	a.mu.Unlock()
+	if ok {
+		return answer, nil
+	}
+	answer, err := ask()
+	if err == nil && answers != nil {
+		a.mu.Lock()
+		answers[q] = answer
+		a.mu.Unlock()
+	}
+	return answer, err
 }
 
 func (a *Adapter) lacksNetwork(ctx context.Context, n pool.Need) (string, error) {

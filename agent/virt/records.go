@@ -175,6 +175,16 @@ func (r *records) panickedNow(name string) {
 	}
 }
 
+// started notes that a new run has begun: what events told before was about an earlier one. Events come in order.
+func (r *records) started(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dirty[name] = true
+	if rec := r.byName[name]; rec != nil && !rec.ended {
+		rec.stop, rec.asked, rec.panicked = nil, powerNone, false
+	}
+}
+
 // killing notes that this adapter is about to kill a process.
 func (r *records) killing(p guard.Process) {
 	r.mu.Lock()

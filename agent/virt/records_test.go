@@ -131,6 +131,19 @@ func TestNewRunReplacesTheOldOne(t *testing.T) {
 	}
 }
 
+func TestLateWordAboutAnEarlierRunIsForgottenWhenTheNextBegins(t *testing.T) {
+	r := newRecords()
+	r.observe(running(second))
+	r.shutdown("vm", powerGuest)
+	r.panickedNow("vm")
+	r.stopped("vm", "u", stop{exit: local.ExitGuest}, 5)
+	r.started("vm")
+	r.processEnded(second, 6)
+	if d := only(t, r, 6, false); d.Exit != local.ExitUnknown || d.Panicked {
+		t.Errorf("got %+v", d)
+	}
+}
+
 func TestDomainWithoutAKnownProcessEndsWithItsEvent(t *testing.T) {
 	r := newRecords()
 	s := running(guard.Process{})
