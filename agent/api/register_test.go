@@ -1,0 +1,105 @@
+package api
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+func TestAVMIsRegisteredStoppedTogetherWithItsClaim(t *testing.T) {
+	b := newBench(t)
+	b.servers.missing = map[pool.ServerID][]string{"srv-3": {"bridge br5"}}
+	r, err := b.RegisterVM(as(t), &pb.RegisterVMRequest{Xml: "new", Set: map[string]string{"priority": "high", "ha": "on"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := b.pool.Snapshot()
+	vm, _ := s.VMs.Get("new")
+	claim, ok := s.Claims.Get("new")
+	if vm.Desired != pool.DesiredStopped || vm.Priority != pool.PriorityHigh || !vm.HA || !ok || claim.Phase != pool.PhaseUnassigned {
+		t.Errorf("vm = %+v, claim = %+v", vm, claim)
+	}
+	if !strings.Contains(strings.Join(r.GetNotes(), "\n"), "srv-3 lacks bridge br5") {
+		t.Errorf("notes = %q", r.GetNotes())
+	}
+}
+
+func TestARunningDomainIsAdoptedWhereItRuns(t *testing.T) {
+	b := newBench(t)
+	b.servers.domains = map[pool.ServerID]FoundDomain{
+		"srv-1": {XML: "app"},
+		"srv-2": {XML: "app", Running: true, Persistent: true, Autostart: true},
+	}
+	r, err := b.RegisterVM(as(t), &pb.RegisterVMRequest{Domain: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, _ := b.pool.Snapshot().Claims.Get("app")
+	vm, _ := b.pool.Snapshot().VMs.Get("app")
+	if claim.Server != "srv-2" || claim.Session != 21 || claim.Phase != pool.PhaseAssigned || vm.Desired != pool.DesiredRunning {
+		t.Errorf("claim = %+v, desired %v", claim, vm.Desired)
+	}
+	if !strings.Contains(strings.Join(r.GetNotes(), "\n"), "autostart") {
+		t.Errorf("notes = %q", r.GetNotes())
+	}
+}
+
+func TestRegistrationsThatCannotBeAreRefusedAndLeaveNothing(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(*bench)
+		req     *pb.RegisterVMRequest
+		kind    error
+		words   string
+	}{
+		{"nothing given", nil, &pb.RegisterVMRequest{}, pool.ErrInvalid, "either xml or domain"},
+		{"both given", nil, &pb.RegisterVMRequest{Xml: "a", Domain: "b"}, pool.ErrInvalid, "either xml or domain"},
+		{"no definition", nil, &pb.RegisterVMRequest{Xml: "bad"}, pool.ErrInvalid, "<name>"},
+		{"too large", nil, &pb.RegisterVMRequest{Xml: strings.Repeat("x", maxXML+1)}, pool.ErrInvalid, "at most"},
+		{"a name with a control character", nil, &pb.RegisterVMRequest{Xml: "a\x07b"}, pool.ErrInvalid, "letters"},
+		{"the name is taken", nil, &pb.RegisterVMRequest{Xml: "web"}, pool.ErrExists, "web"},
+		{"the UUID is taken", func(b *bench) {
+			b.pool.change(func(s *pool.Snapshot) {
+				v, _ := s.VMs.Get("db")
+				v.UUID = "UUID-OF-new"
+				s.VMs = s.VMs.With("db", v)
+			})
+		}, &pb.RegisterVMRequest{Xml: "new"}, pool.ErrExists, "db"},
+		{"libvirt rejects it", func(b *bench) { b.servers.rejects = "unsupported machine" }, &pb.RegisterVMRequest{Xml: "new"}, pool.ErrInvalid, "unsupported machine"},
+		{"no server can run it", func(b *bench) {
+			b.servers.missing = map[pool.ServerID][]string{"srv-1": {"x"}, "srv-2": {"x"}, "srv-3": {"x"}}
+		}, &pb.RegisterVMRequest{Xml: "new"}, pool.ErrRefused, "srv-2 lacks x"},
+		{"HA with one able server", func(b *bench) {
+			b.servers.missing = map[pool.ServerID][]string{"srv-1": {"x"}, "srv-2": {"x"}}
+		}, &pb.RegisterVMRequest{Xml: "new", Set: map[string]string{"ha": "on"}}, pool.ErrRefused, "only 1 server"},
+		{"unknown setting", nil, &pb.RegisterVMRequest{Xml: "new", Set: map[string]string{"colour": "red"}}, pool.ErrInvalid, "colour"},
+		{"no such domain", nil, &pb.RegisterVMRequest{Domain: "ghost"}, pool.ErrNotFound, "ghost"},
+		{"no such domain, and somebody silent", func(b *bench) { b.servers.silent = map[pool.ServerID]bool{"srv-2": true} },
+			&pb.RegisterVMRequest{Domain: "ghost"}, pool.ErrUnavailable, "srv-2"},
+		{"it runs twice", func(b *bench) {
+			b.servers.domains = map[pool.ServerID]FoundDomain{"srv-1": {XML: "app", Running: true}, "srv-2": {XML: "app", Running: true}}
+		}, &pb.RegisterVMRequest{Domain: "app"}, pool.ErrRefused, "runs on srv-1 and on srv-2"},
+		{"it belongs to another pool", func(b *bench) {
+			b.servers.domains = map[pool.ServerID]FoundDomain{"srv-1": {XML: "app", Running: true, OwnedBy: "other"}}
+		}, &pb.RegisterVMRequest{Domain: "app"}, pool.ErrRefused, "other"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			if tt.prepare != nil {
+				tt.prepare(b)
+			}
+			before := b.pool.Snapshot()
+			_, err := b.RegisterVM(as(t), tt.req)
+			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.words) {
+				t.Errorf("error = %v, want %v with %q", err, tt.kind, tt.words)
+			}
+			if b.pool.Snapshot() != before {
+				t.Error("the pool was changed")
+			}
+		})
+	}
+}
