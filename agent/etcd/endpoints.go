@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/clock"
@@ -61,8 +62,29 @@ func ClientURLs(members []Member) []string {
 	return slices.Compact(urls)
 }
 
-// Endpoints keeps a client's endpoints, and the copy on disk, equal to the members that serve clients. Run it in
-// every agent that uses embedded etcd.
+// nearest puts the URLs of this machine's own member first, if it serves clients. A client prefers the first: with
+// the same order everywhere, all servers would feel the loss of one and the same member.
+func nearest(urls []string, members []Member, own uint64) []string {
+	i := slices.IndexFunc(members, func(m Member) bool { return m.ID == own && own != 0 })
+	if i < 0 {
+		return urls
+	}
+	out := slices.Clone(urls)
+	slices.SortStableFunc(out, func(a, b string) int {
+		return strings.Compare(far(members[i], a), far(members[i], b))
+	})
+	return out
+}
+
+func far(own Member, url string) string {
+	if slices.Contains(own.ClientURLs, url) {
+		return "0"
+	}
+	return "1"
+}
+
+// Endpoints keeps a client's endpoints, and the copy on disk, equal to the members that serve clients, this
+// machine's own first. Run it in every agent that uses embedded etcd.
 type Endpoints struct {
 	// Dir is where the copy is kept.
 	Dir string
@@ -100,7 +122,11 @@ func (e *Endpoints) Step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	urls := ClientURLs(v.Members)
+	local, err := Config{Dir: e.Dir}.local()
+	if err != nil {
+		return err
+	}
+	urls := nearest(ClientURLs(v.Members), v.Members, local.MemberID)
 	if len(urls) == 0 || slices.Equal(urls, e.have) {
 		return nil
 	}

@@ -367,3 +367,32 @@ func TestAMachineDecidesByTheMemberListAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestAMachinePrefersItsOwnMember(t *testing.T) {
+	w := settled(t, "a", "b", "c")
+	for i := range w.members {
+		w.members[i].ClientURLs = []string{"https://" + w.members[i].Name + ":2379"}
+	}
+	all := ClientURLs(w.members)
+	var own uint64
+	for _, m := range w.members {
+		if m.Name == "b" {
+			own = m.ID
+		}
+	}
+	if got := strings.Join(nearest(all, w.members, own), " "); got != "https://b:2379 https://a:2379 https://c:2379" {
+		t.Errorf("order %s", got)
+	}
+	if got := nearest(all, w.members, 0); !slices.Equal(got, all) {
+		t.Errorf("without a member of its own: %v", got)
+	}
+}
+
+func TestLearnersAndMembersThatNeverRanServeNoClients(t *testing.T) {
+	got := ClientURLs([]Member{
+		{Name: "a", ClientURLs: []string{"https://a:2379"}}, {Name: "b", Learner: true, ClientURLs: []string{"https://b:2379"}}, {PeerURL: "https://c:2380"},
+	})
+	if !slices.Equal(got, []string{"https://a:2379"}) {
+		t.Errorf("endpoints %v", got)
+	}
+}

@@ -187,7 +187,11 @@ func (p *process) cluster(ctx context.Context) (Cluster, error) {
 
 // publish keeps the endpoints on disk.
 func (p *process) publish(v View) {
-	urls := ClientURLs(v.Members)
+	local, err := p.cfg.local()
+	if err != nil {
+		return
+	}
+	urls := nearest(ClientURLs(v.Members), v.Members, local.MemberID)
 	have, err := LoadEndpoints(p.cfg.Dir)
 	if len(urls) == 0 || (err == nil && slices.Equal(urls, have)) {
 		return

@@ -16,8 +16,8 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/store"
 )
 
-// Access returns how this server's agent reaches the pool's etcd: the embedded members as they were last known, its
-// own first, or the external ones. id is the server's identity.
+// Access returns how this server's agent reaches the pool's etcd: the embedded members as they were last known, or
+// the external ones. id is the server's identity.
 func Access(c config.Config, id *pki.Store) (etcd.Access, error) {
 	if c.Etcd.Mode == config.EtcdExternal {
 		return ExternalAccess(c.Etcd)

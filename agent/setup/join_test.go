@@ -426,3 +426,37 @@ func openExternal(t *testing.T, m Machine) *node {
 	n.edge, n.store = edge, store.New(edge, store.NewKeys(n.settings.Pool))
 	return n
 }
+
+func TestAServersCertificatesAreRenewedWhileTheyAreUsed(t *testing.T) {
+	a := found(t, "srv-1")
+	before := a.id.Leaf().SerialNumber
+	if renewed, err := Renew(a.settings, a.m.ConfigPath, time.Now()); err != nil || len(renewed) != 0 {
+		t.Errorf("renewed %v on the first day, %v", renewed, err)
+	}
+	// TLS goes by the machine's clock, so an old certificate is put in place rather than a late time pretended.
+	old, err := pki.LoadAuthority(a.settings.TLS.CA, a.settings.TLS.CAKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := old.Issue(pki.Request{Name: "srv-1", Role: pki.RoleServer, Hosts: []string{"127.0.0.1"}}, time.Now().Add(-20*24*time.Hour), 25*24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := old.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := pki.Files{CA: a.settings.TLS.CA, Cert: a.settings.TLS.Cert, Key: a.settings.TLS.Key}
+	if err := pki.Save(files, own.Cert, pair); err != nil {
+		t.Fatal(err)
+	}
+	if renewed, err := Renew(a.settings, a.m.ConfigPath, time.Now()); err != nil || len(renewed) != 1 {
+		t.Fatalf("renewed %v, %v", renewed, err)
+	}
+	if a.id.Leaf().SerialNumber.Cmp(before) == 0 || a.id.Err() != nil {
+		t.Errorf("the running server did not take the new certificate up: %v", a.id.Err())
+	}
+	if !open(t, a.m).writes(t) {
+		t.Error("etcd does not accept the renewed certificate")
+	}
+}

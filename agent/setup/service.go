@@ -250,8 +250,7 @@ func (s *JoinService) etcdAccess() (*holdfastv1.EtcdAccess, error) {
 	e := s.o.Settings.Etcd
 	out := &holdfastv1.EtcdAccess{Mode: e.Mode, Heartbeat: durationpb.New(e.Heartbeat), Election: durationpb.New(e.Election)}
 	if e.Mode == config.EtcdEmbedded {
-		out.Endpoints = s.o.Endpoints()
-		return out, nil
+		return out, s.embedded(out)
 	}
 	out.Endpoints, out.Username = e.Endpoints, e.Username
 	for _, f := range []struct {
@@ -265,6 +264,19 @@ func (s *JoinService) etcdAccess() (*holdfastv1.EtcdAccess, error) {
 		*f.to = data
 	}
 	return out, nil
+}
+
+// embedded names the members that serve clients, as last seen or, just after a start, as they are on disk.
+func (s *JoinService) embedded(out *holdfastv1.EtcdAccess) (err error) {
+	if out.Endpoints = s.o.Endpoints(); len(out.Endpoints) == 0 {
+		if out.Endpoints, err = etcd.LoadEndpoints(s.o.Settings.EtcdDir()); err != nil {
+			return err
+		}
+	}
+	if len(out.Endpoints) == 0 {
+		return fmt.Errorf("%s knows no member of etcd yet; try again: %w", s.o.Settings.Server, pool.ErrUnavailable)
+	}
+	return nil
 }
 
 // certificateFor says what the new machine's certificate names.

@@ -21,9 +21,11 @@ import (
 )
 
 // Life-times. A server renews its own certificate when a third of its life is left; an operator gets a new one by
-// a token. Backdate allows for servers whose clocks are behind when they join.
+// a token. A witness cannot renew its own, as it has no CA key, and is easily forgotten. Backdate allows for servers
+// whose clocks are behind when they join.
 const (
 	CALife       = 20 * 365 * 24 * time.Hour
+	WitnessLife  = 10 * 365 * 24 * time.Hour
 	ServerLife   = 2 * 365 * 24 * time.Hour
 	OperatorLife = 365 * 24 * time.Hour
 	backdate     = time.Hour
@@ -168,8 +170,11 @@ func (a *Authority) sign(r Request, public any, now time.Time, life time.Duratio
 	}
 	if life == 0 {
 		life = ServerLife
-		if r.Role.Operator() {
+		switch {
+		case r.Role.Operator():
 			life = OperatorLife
+		case r.Role == RoleWitness:
+			life = WitnessLife
 		}
 	}
 	t := &x509.Certificate{
