@@ -267,6 +267,7 @@ func TestVMsLiveOnWhileTheAgentRenewsAndDieAfterIt(t *testing.T) {
 }
 
 func TestAgentWedgedInTheMiddleOfARequestChangesNothing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	_, client := realGuard(t, dir)
 	lease := shortLease(7, life)
@@ -291,6 +292,7 @@ func TestAgentWedgedInTheMiddleOfARequestChangesNothing(t *testing.T) {
 }
 
 func TestSessionsHaveTheirOwnStopTimes(t *testing.T) {
+	t.Parallel()
 	_, client := realGuard(t, t.TempDir())
 	short, long := shortLease(7, life), shortLease(9, 4*life)
 	must(t, client.Extend(t.Context(), short))
@@ -301,6 +303,7 @@ func TestSessionsHaveTheirOwnStopTimes(t *testing.T) {
 }
 
 func TestNobodyIsKilledForAVMThatWasLetGo(t *testing.T) {
+	t.Parallel()
 	_, client := realGuard(t, t.TempDir())
 	lease := shortLease(7, life)
 	must(t, client.Extend(t.Context(), lease))
@@ -314,6 +317,7 @@ func TestNobodyIsKilledForAVMThatWasLetGo(t *testing.T) {
 }
 
 func TestRestartedGuardReadsBackAndKillsInTime(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	g, client := realGuard(t, dir)
 	lease := shortLease(7, 2*time.Second)
@@ -357,6 +361,7 @@ func TestRestartedGuardKillsWhereItCannotKnow(t *testing.T) {
 
 // The state names a process that has ended, and its PID belongs to another one by now.
 func TestPIDThatIsUsedAgainIsNotKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	_, client := realGuard(t, dir)
 	must(t, client.Extend(t.Context(), shortLease(7, life)))
@@ -379,6 +384,7 @@ func TestPIDThatIsUsedAgainIsNotKilled(t *testing.T) {
 
 // Nobody reaps this one: it is dead all the same.
 func TestZombieIsDead(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command("sleep", "600")
 	must(t, cmd.Start())
 	defer func() { _ = cmd.Wait() }()
@@ -402,6 +408,7 @@ func TestZombieIsDead(t *testing.T) {
 }
 
 func TestSecondGuardOnTheSameFolderIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	_, client := realGuard(t, dir)
 	err := guard.Run(t.Context(), guard.Config{Socket: socketIn(dir), Dir: filepath.Join(dir, "guard"), BootID: "this-boot",
@@ -415,6 +422,7 @@ func TestSecondGuardOnTheSameFolderIsRefused(t *testing.T) {
 }
 
 func TestErrorsOfTheGuardKeepTheirKindOverTheSocket(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	down := guard.NewClient(socketIn(dir), clock.Real())
 	if _, err := down.Status(t.Context()); !errors.Is(err, pool.ErrUnavailable) {
@@ -436,6 +444,7 @@ func TestErrorsOfTheGuardKeepTheirKindOverTheSocket(t *testing.T) {
 }
 
 func TestStoppedGuardMakesItsCallersWaitNoLongerThanTheySaid(t *testing.T) {
+	t.Parallel()
 	g, client := realGuard(t, t.TempDir())
 	g.signal(t, syscall.SIGSTOP)
 	eventually(t, "the guard is stopped", func() bool {
@@ -457,6 +466,31 @@ func TestStoppedGuardMakesItsCallersWaitNoLongerThanTheySaid(t *testing.T) {
 	})
 	if err := client.Hold(t.Context(), guard.Held{VM: "vm-1", Process: vm.process(t), Session: 7}); !errors.Is(err, guard.ErrLate) {
 		t.Errorf("the request that was given up has taken effect: Hold says %v", err)
+	}
+}
+
+func TestOtherUsersAreTurnedAway(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can act as another user")
+	}
+	dir := t.TempDir()
+	_, client := realGuard(t, dir)
+	// Let it reach the socket, so that what turns it away is not the file's mode.
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	must(t, os.Chmod(dir, 0o755))
+	must(t, os.Chmod(socketIn(dir), 0o666))
+	conn := exec.Command("/proc/self/exe")
+	conn.Env = append(os.Environ(), "GUARD_TEST_ROLE=agent", "GUARD_TEST_DIR="+dir)
+	conn.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	stranger := spawn(t, conn)
+	pause(t, 500*time.Millisecond)
+	if !stranger.alive() || stranger.renewals() > 0 {
+		t.Errorf("the stranger lives: %v, and was answered %d times", stranger.alive(), stranger.renewals())
+	}
+	vm := qemu(t)
+	if err := client.Hold(t.Context(), guard.Held{VM: "vm-1", Process: vm.process(t), Session: 7}); !errors.Is(err, guard.ErrLate) {
+		t.Errorf("the stranger's session is known: %v", err)
 	}
 }
 
