@@ -160,3 +160,6 @@ func below(known []string, at string) []string {
 	}
 	return out
 }
+
+// Keys lists every key of a server's settings, dotted, sections included.
+func Keys() []string { return paths(reflect.TypeFor[Config](), "") }
