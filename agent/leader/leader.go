@@ -68,8 +68,14 @@ type Leader struct {
 	office pool.Leader
 	seen   map[pool.ServerID]plan.Sight
 	starts map[pool.VMID]plan.Sight
+	// witness outlives leaderships: what this agent saw since it started.
+	witness witness
 	// behind: a write of ours may not be in the snapshot yet.
 	behind bool
+	// coldUntil is until when servers are given time to boot after the whole pool was down.
+	coldUntil pool.Instant
+	// begun: the first look under this leadership was taken.
+	begun bool
 	// announced: the history tells of this leadership.
 	announced bool
 
@@ -95,6 +101,7 @@ func (l *Leader) Run(ctx context.Context) error {
 
 // Step plans once and carries the plan out. It returns how long nothing is to be done unless woken.
 func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
+	l.witness.look(l.cfg.Pool.Snapshot(), l.cfg.Clock.Now())
 	office, leads := l.cfg.Office.Leading()
 	if !leads {
 		l.retire()
@@ -112,7 +119,9 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	}
 	l.seen, l.starts = plan.Look(l.seen, snap, now), plan.LookAtStarts(l.starts, snap, now)
 	l.forgetPower()
-	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Power: l.powerResults()})
+	l.firstLook(snap, now)
+	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts,
+		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults()})
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)
 	}
@@ -129,8 +138,21 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 // take begins a leadership.
 func (l *Leader) take(office pool.Leader) {
 	l.retire()
-	l.office, l.behind, l.announced = office, true, false
+	l.office, l.behind, l.announced, l.begun, l.coldUntil = office, true, false, false, 0
 	l.cfg.Log.Info("leading", "leader_revision", office.Revision)
+}
+
+// firstLook finds out whether the whole pool has just started.
+func (l *Leader) firstLook(snap *pool.Snapshot, now pool.Instant) {
+	l.witness.look(snap, now)
+	if l.begun {
+		return
+	}
+	l.begun = true
+	if plan.ColdStart(snap, l.witness.known) {
+		l.coldUntil = now.Add(plan.ColdStartGrace)
+		l.cfg.Log.Info("the whole pool has just started; servers are given time to boot", "reason", plan.ColdStartGrace, "leader_revision", l.office.Revision)
+	}
 }
 
 // retire forgets what belonged to a leadership.

@@ -176,6 +176,47 @@ func TestANewLeadershipCountsAnew(t *testing.T) {
 	b.want("web", "ASSIGNED s1 epoch 2")
 }
 
+func TestAfterTheWholePoolWasDownServersAreGivenTimeToBoot(t *testing.T) {
+	b := newBench(t)
+	b.held("web", "s2")
+	b.held("db", "s3")
+	b.held("here", "s1")
+	for _, s := range []pool.ServerID{"s1", "s2", "s3"} {
+		b.world.Lose(s)
+	}
+	b.world.Join("s1", 16*gib, 8) // the first to boot
+	b.start()
+	b.at(60*time.Second, func() { // s2 boots too, and its agent lets its VM go
+		b.world.Join("s2", 16*gib, 8)
+		b.world.PutClaim(pool.Claim{VM: "web", Phase: pool.PhaseUnassigned, Epoch: 1, LastServer: "s2", Cause: pool.CauseServerRestarted})
+	})
+	b.until(70 * time.Second)
+	b.want("web", "ASSIGNED s2 epoch 2")
+	b.want("db", "HELD s3 epoch 1")
+	if a := b.world.Alerts["fencing-s3"]; !strings.Contains(a.Text, "given 2m0s to start") {
+		t.Errorf("alert %q", a.Text)
+	}
+	b.until(121 * time.Second)
+	if c := b.world.Claims["db"]; c.Phase != pool.PhaseAssigned {
+		t.Errorf("s3 did not boot, and db is not restarted: %s", b.claim("db"))
+	}
+}
+
+func TestTwoServersLostUnderTheLeadersEyesAreNoColdStart(t *testing.T) {
+	b := newBench(t)
+	b.held("web", "s2")
+	b.held("db", "s3")
+	b.start()
+	b.at(7*time.Second, func() { b.world.Lose("s2"); b.world.Lose("s3") })
+	b.at(7*time.Second+10*time.Millisecond, func() { // a new leadership of the same agent
+		b.world.Lead("s1")
+		b.office = b.world.Leader
+	})
+	b.until(8 * time.Second)
+	b.want("web", "ASSIGNED s1 epoch 2")
+	b.want("db", "ASSIGNED s1 epoch 2")
+}
+
 func TestPowerFencingRunsBesideTheLoopAndIsTriedAgain(t *testing.T) {
 	b := newBench(t)
 	b.held("web", "s2")

@@ -94,7 +94,7 @@ func (p *planner) serverAlerts(raise raiseFunc) {
 			continue
 		}
 		raise("server-lost-"+string(id), AlertServerLost, id, "", "SERVER_LOST", p.lostText(s, lostBy[id]))
-		if s.ladder.stuck && !p.cfg.Frozen {
+		if (s.ladder.stuck || s.ladder.spared) && !p.cfg.Frozen {
 			raise("fencing-"+string(id), AlertFencing, id, "", "WAITING_FOR_FENCING", s.ladder.text(id))
 		}
 	}

@@ -19,6 +19,10 @@ type Input struct {
 	Lost map[pool.ServerID]Sight
 	// Starts holds since when servers have been silent about VMs that they were told to start; see LookAtStarts.
 	Starts map[pool.VMID]Sight
+	// Known holds the sessions that this agent has seen live, and ColdUntil until when servers that ran VMs under
+	// others are given time to boot; zero unless ColdStart was true when this leadership began.
+	Known     map[pool.Session]bool
+	ColdUntil pool.Instant
 	// Power holds what is known of the leader's power-off commands, by server.
 	Power map[pool.ServerID]Power
 }

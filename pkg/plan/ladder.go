@@ -21,6 +21,8 @@ type ladder struct {
 	// stuck: no proof will come by itself soon; tried says why, proof by proof.
 	stuck bool
 	tried []string
+	// spared: the server is given time to boot.
+	spared bool
 }
 
 // climb tries the proofs in their order: power, watchdog, guard. An operator's confirmation is a record already.
@@ -32,11 +34,29 @@ func (p *planner) climb(s *server, open []owedClaim, sight Sight) ladder {
 	for _, o := range open {
 		l.open = append(l.open, o.vm.ID)
 	}
+	if open = p.withoutSpared(&l, open); len(open) == 0 {
+		return l
+	}
 	pending := p.climbPower(&l, s, open)
 	pending = p.climbWatchdog(&l, open, sight) || pending
 	pending = p.climbGuard(&l, open, sight) || pending
-	l.stuck = l.proven == nil && !pending
+	l.stuck = l.proven == nil && !pending && len(open) == len(l.open)
 	return l
+}
+
+// withoutSpared leaves out the claims whose server is given time to boot.
+func (p *planner) withoutSpared(l *ladder, open []owedClaim) []owedClaim {
+	var now []owedClaim
+	for _, o := range open {
+		if !p.spared(o.claim) {
+			now = append(now, o)
+		}
+	}
+	if len(now) < len(open) {
+		l.spared = true
+		l.wake = append(l.wake, p.in.ColdUntil)
+	}
+	return now
 }
 
 // climbPower reports whether a command is under way that has not failed yet.
@@ -126,6 +146,10 @@ func anyCovered(f pool.Fence, open []owedClaim, cfg pool.Config) bool {
 
 // text says what the VMs wait for, and the way out.
 func (l ladder) text(s pool.ServerID) string {
+	if l.spared {
+		return fmt.Sprintf("%s is lost; %s waiting for fencing: the whole pool was down, so %s is given %v to start; if it will not: confirm-fenced %s",
+			s, names(l.open), s, ColdStartGrace, s)
+	}
 	return fmt.Sprintf("%s is lost; %s waiting for fencing: %s; once %s is off for certain: confirm-fenced %s",
 		s, names(l.open), strings.Join(l.tried, "; "), s, s)
 }
