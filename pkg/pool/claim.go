@@ -116,7 +116,7 @@ func (c Claim) OwnedBy(s ServerID, session Session) bool {
 // Check reports a claim that no writer of ours would write.
 func (c Claim) Check() error {
 	switch {
-	case c.Phase == PhaseUnspecified || c.Phase > PhaseReleasing:
+	case c.Phase <= PhaseUnspecified || c.Phase > PhaseReleasing:
 		return fmt.Errorf("claim %s: no such phase: %w", c.VM, ErrInvalid)
 	case c.Phase == PhaseUnassigned && c.Server != "":
 		return fmt.Errorf("claim %s: unassigned, yet names server %s: %w", c.VM, c.Server, ErrInvalid)
