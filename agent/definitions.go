@@ -44,7 +44,7 @@ func (h host) GuardAnswers() bool    { return h.agent().GuardAnswers() }
 // Inspect checks whether this server can run a definition.
 func (h host) Inspect(ctx context.Context, xml string, needs []pool.Need) (api.Inspection, error) {
 	in, err := h.virt.Inspect(ctx, xml, needs)
-	return api.Inspection{Missing: in.Missing, Rejected: in.Rejected}, err
+	return api.Inspection{Missing: in.Missing, Rejected: in.Rejected, Unlocked: in.Unlocked}, err
 }
 
 // Lookup finds a domain in this server's libvirt.

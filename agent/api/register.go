@@ -27,6 +27,8 @@ type registration struct {
 	found *FoundDomain
 	notes []string
 	lacks map[pool.ServerID][]string
+	// unlocked: a server's file system keeps no locks for one of the disks.
+	unlocked bool
 }
 
 // RegisterVM registers a VM from XML, or adopts a libvirt domain as it is.
@@ -53,6 +55,7 @@ func (s *Server) RegisterVM(ctx context.Context, r *pb.RegisterVMRequest) (*pb.R
 	if err := s.inspect(ctx, snap, vm, reg); err != nil {
 		return nil, err
 	}
+	vm.DiskLocks = vm.DiskLocks && !reg.unlocked
 	err = s.applyRetry(ctx, func(snap *pool.Snapshot) (pool.Change, error) { return s.registerChange(snap, vm, reg, r.GetSet(), m) })
 	if err != nil {
 		return nil, err
@@ -195,6 +198,10 @@ func (s *Server) inspect(ctx context.Context, snap *pool.Snapshot, vm pool.VM, r
 	g.Wait()
 	for i, id := range snap.Members.Keys() {
 		in := results[i]
+		if len(in.Unlocked) > 0 {
+			reg.unlocked = true
+			reg.notes = append(reg.notes, fmt.Sprintf("no locks between servers on %s for %s: the guard alone is no proof for it", id, strings.Join(in.Unlocked, ", ")))
+		}
 		switch {
 		case errs[i] != nil:
 			reg.notes = append(reg.notes, fmt.Sprintf("%s could not be asked: %v", id, errs[i]))

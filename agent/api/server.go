@@ -33,6 +33,8 @@ type Inspection struct {
 	Server   pool.ServerID
 	Missing  []string
 	Rejected string
+	// Unlocked names disks whose file system keeps no locks between servers.
+	Unlocked []string
 }
 
 // FoundDomain is a libvirt domain found on a server.

@@ -238,7 +238,7 @@ func decideFirstRun(v View) Decision {
 // decideStop asks the guest, waits, then forces.
 func decideStop(v View) Decision {
 	switch {
-	case v.Domain.Marker != nil && !v.Domain.Marker.Started:
+	case v.Domain.Marker != nil && !v.Domain.Marker.Started && v.Domain.State == DomainPaused:
 		return do(StepKill, "to be stopped before it ran")
 	case v.StopAsked == 0:
 		return do(StepShutdown, "wanted stopped")

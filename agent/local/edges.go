@@ -17,7 +17,7 @@ type Marker struct {
 	Epoch       pool.Epoch
 	// Operation made this copy as the destination of a migration; empty for a cold start.
 	Operation pool.OperationID
-	// Started is set just before the CPUs run for the first time.
+	// Started is set just after the CPUs ran for the first time.
 	Started bool
 }
 
@@ -86,7 +86,8 @@ type Hypervisor interface {
 	// Create defines a transient domain from xml with marker in its metadata and starts its process with the CPUs
 	// stopped. A start refused by a disk lock fails with ErrDiskLocked.
 	Create(ctx context.Context, xml string, marker Marker) (Domain, error)
-	// Resume sets marker.Started in the metadata, then lets the CPUs run.
+	// Resume lets the CPUs run, then sets marker.Started in the metadata. It mends a domain that runs and is not
+	// marked yet.
 	Resume(ctx context.Context, vm pool.VMID, marker Marker) error
 	// Adopt writes marker into the metadata of a running domain that has none.
 	Adopt(ctx context.Context, vm pool.VMID, marker Marker) error

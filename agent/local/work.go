@@ -203,7 +203,7 @@ func (r *Reconciler) adopt(ctx context.Context, v View) error {
 func (r *Reconciler) hold(ctx context.Context, v View) error {
 	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, callLimit)
 	defer cancel()
-	h := guard.Held{VM: v.VM.ID, Process: v.Domain.Process, Session: v.Session}
+	h := guard.Held{VM: v.VM.ID, Process: v.Domain.Process, Session: v.Session, Monitor: v.Domain.Monitor}
 	if err := r.cfg.Guard.Hold(ctx, h); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (p *Peers) Inspect(ctx context.Context, server pool.ServerID, xml string, n
 	if err != nil {
 		return api.Inspection{}, rpc.FromStatus(err)
 	}
-	return api.Inspection{Server: server, Missing: resp.GetMissing(), Rejected: resp.GetRejected()}, nil
+	return api.Inspection{Server: server, Missing: resp.GetMissing(), Rejected: resp.GetRejected(), Unlocked: resp.GetUnlocked()}, nil
 }
 
 // Lookup asks one server for a libvirt domain.

@@ -58,7 +58,7 @@ func (s *Server) InspectVM(ctx context.Context, r *pb.InspectVMRequest) (*pb.Ins
 	if err != nil {
 		return nil, err
 	}
-	return &pb.InspectVMResponse{Missing: in.Missing, Rejected: in.Rejected}, nil
+	return &pb.InspectVMResponse{Missing: in.Missing, Rejected: in.Rejected, Unlocked: in.Unlocked}, nil
 }
 
 // LookupDomain finds a domain in this server's libvirt.

@@ -151,8 +151,10 @@ func undefine(d *libvirt.Domain, flags libvirt.DomainUndefineFlagsValues) error 
 	return nil
 }
 
-// Resume writes marker with Started into the metadata, then lets the CPUs run. A domain that runs already is fine.
-// The domain must carry a marker of this pool and of no later epoch: pool.ErrStale otherwise. If it fails after the first half, the domain is paused and marked as started: the caller decides anew.
+// Resume lets the CPUs run, then writes marker with Started into the metadata. A domain that runs already is fine.
+// The domain must carry a marker of this pool and of no later epoch: pool.ErrStale otherwise. In this order a failure
+// between the two leaves a domain that runs and is not marked, which another Resume mends; the other way round it
+// would look like one that an operator has paused.
 func (a *Adapter) Resume(ctx context.Context, vm pool.VMID, marker local.Marker) error {
 	marker.Started = true
 	return a.change(ctx, "resume", vm, a.opt.StartLimit, func(d *libvirt.Domain) error {
@@ -163,17 +165,16 @@ func (a *Adapter) Resume(ctx context.Context, vm pool.VMID, marker local.Marker)
 		if now == nil || now.Pool != marker.Pool || now.Epoch > marker.Epoch {
 			return fmt.Errorf("the domain is not the one to resume, its marker is %+v: %w", now, pool.ErrStale)
 		}
-		if err := a.writeMarker(d, marker); err != nil {
-			return err
-		}
 		state, _, err := d.GetState()
 		if err != nil {
 			return failure(err, false)
 		}
-		if state == libvirt.DOMAIN_RUNNING {
-			return nil
+		if state != libvirt.DOMAIN_RUNNING {
+			if err := d.Resume(); err != nil {
+				return failure(err, false)
+			}
 		}
-		return failure(d.Resume(), false)
+		return a.writeMarker(d, marker)
 	})
 }
 

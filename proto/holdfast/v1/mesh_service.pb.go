@@ -323,7 +323,9 @@ type InspectVMResponse struct {
 	// What the server lacks, in words; empty if nothing.
 	Missing []string `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
 	// Why libvirt there rejects the definition; empty if it does not.
-	Rejected      string `protobuf:"bytes,2,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	Rejected string `protobuf:"bytes,2,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// Disks whose file system there keeps no locks between servers.
+	Unlocked      []string `protobuf:"bytes,3,rep,name=unlocked,proto3" json:"unlocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +372,13 @@ func (x *InspectVMResponse) GetRejected() string {
 		return x.Rejected
 	}
 	return ""
+}
+
+func (x *InspectVMResponse) GetUnlocked() []string {
+	if x != nil {
+		return x.Unlocked
+	}
+	return nil
 }
 
 type LookupDomainRequest struct {
@@ -534,10 +543,11 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"M\n" +
 	"\x10InspectVMRequest\x12\x10\n" +
 	"\x03xml\x18\x01 \x01(\tR\x03xml\x12'\n" +
-	"\x05needs\x18\x02 \x03(\v2\x11.holdfast.v1.NeedR\x05needs\"I\n" +
+	"\x05needs\x18\x02 \x03(\v2\x11.holdfast.v1.NeedR\x05needs\"e\n" +
 	"\x11InspectVMResponse\x12\x18\n" +
 	"\amissing\x18\x01 \x03(\tR\amissing\x12\x1a\n" +
-	"\brejected\x18\x02 \x01(\tR\brejected\"-\n" +
+	"\brejected\x18\x02 \x01(\tR\brejected\x12\x1a\n" +
+	"\bunlocked\x18\x03 \x03(\tR\bunlocked\"-\n" +
 	"\x13LookupDomainRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\"\xce\x01\n" +
 	"\x14LookupDomainResponse\x12\x14\n" +
