@@ -36,6 +36,8 @@ type View struct {
 	StopLimit time.Duration
 	// ServerStopping: this server is shutting down; no stop counts as the guest's wish.
 	ServerStopping bool
+	// GuardPaused: the guard paused it at a deadline, and it has not been held anew since.
+	GuardPaused bool
 	// GuardKilled: the guard killed it at a deadline.
 	GuardKilled bool
 	// StorageLost: this server has lost its shared storage.
@@ -211,6 +213,8 @@ func decideOwned(v View) Decision {
 		return do(StepKill, fmt.Sprintf("is of epoch %d, the claim is at %d", d.Marker.Epoch, v.Claim.Epoch))
 	case d.Marker != nil && !d.Marker.Started:
 		return decideFirstRun(v)
+	case v.GuardPaused:
+		return decidePaused(v)
 	}
 	if next := decideGuard(v); next.Step != StepNone {
 		return next
@@ -232,6 +236,21 @@ func decideFirstRun(v View) Decision {
 		return do(StepWriteHeld, "no acknowledged write permits it to run yet")
 	default:
 		return do(StepResume, "held and acknowledged")
+	}
+}
+
+// decidePaused: the guard paused it when the session could not be renewed. It runs on only after its claim was
+// written once more, and the guard forgets the pause only after it runs, so that a crash in between is continued.
+func decidePaused(v View) Decision {
+	switch {
+	case !v.MayStart:
+		return do(StepNone, "paused by the guard; the session is not renewed yet")
+	case v.Acked == 0 || v.Acked != v.Claim.Revision:
+		return do(StepWriteHeld, "paused by the guard; its claim is asserted anew before it runs on")
+	case v.Domain.State == DomainPaused:
+		return do(StepResume, "paused by the guard; its claim is still this server's")
+	default:
+		return do(StepHold, "runs on after a pause")
 	}
 }
 

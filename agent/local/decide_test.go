@@ -92,6 +92,21 @@ func TestDecideMakesTheStepThatItsSituationAsksFor(t *testing.T) {
 		{"paused by a disk error while storage is gone: left alone", func() View { v := held(); v.Domain.State, v.StorageLost = DomainIOError, true; return v }, StepNone},
 		{"paused by a disk error, storage is back: resume", func() View { v := held(); v.Domain.State = DomainIOError; return v }, StepResume},
 		{"paused by somebody's hand: left alone", func() View { v := held(); v.Domain.State = DomainPaused; return v }, StepNone},
+		{"paused by the guard, the session is not back: left alone", func() View {
+			v := held()
+			v.GuardPaused, v.MayStart = true, false
+			v.Domain.State = DomainPaused
+			return v
+		}, StepNone},
+		{"paused by the guard: its claim is written before anything", func() View { v := held(); v.GuardPaused = true; v.Domain.State = DomainPaused; return v }, StepWriteHeld},
+		{"paused by the guard, claim asserted: resume", func() View { v := held(); v.GuardPaused, v.Acked = true, 50; v.Domain.State = DomainPaused; return v }, StepResume},
+		{"runs on after a pause: the guard is told", func() View { v := held(); v.GuardPaused, v.Acked = true, 50; return v }, StepHold},
+		{"paused by the guard, its server has a new session: re-assert first", func() View {
+			v := held()
+			v.GuardPaused, v.Claim.Session = true, 6
+			v.Domain.State = DomainPaused
+			return v
+		}, StepReassert},
 		{"runs already, without a marker: adopt", func() View {
 			v := assigned()
 			v.Domain = &Domain{VM: "web", State: DomainRunning, Process: guard.Process{PID: 9}}
@@ -182,7 +197,9 @@ func TestNothingRunsExceptUnderAHeldClaimOfThisSession(t *testing.T) {
 			t.Fatal("resumes past the stop time")
 		case first && v.Acked != v.Claim.Revision:
 			t.Fatal("runs for the first time without an acknowledged write")
-		case v.Protected && v.HasGuard && v.HeldUnder != v.Session:
+		case v.GuardPaused && v.Acked != v.Claim.Revision:
+			t.Fatal("runs on after a pause without an acknowledged write")
+		case !v.GuardPaused && v.Protected && v.HasGuard && v.HeldUnder != v.Session:
 			t.Fatal("a protected VM runs though the guard does not hold it")
 		case first && v.Protected && v.HasGuard && !v.Claim.Armed:
 			t.Fatal("a protected VM runs for the first time unarmed")

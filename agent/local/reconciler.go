@@ -57,6 +57,8 @@ type Reconciler struct {
 
 // tracked is what the reconciler remembers of one VM between steps.
 type tracked struct {
+	// paused: the guard had paused it when last asked.
+	paused bool
 	// busy: a worker is at it. dirty: something changed meanwhile. notBefore: do not look earlier.
 	busy, dirty bool
 	notBefore   pool.Instant
@@ -76,6 +78,7 @@ type guardView struct {
 	answers  bool
 	watchdog time.Duration
 	held     map[pool.VMID]guard.Held
+	paused   map[pool.VMID]bool
 	// killed counts, by VM, what the guard killed at a deadline since it started.
 	killed map[pool.VMID]int
 }
@@ -146,17 +149,32 @@ func (r *Reconciler) observeGuard(ctx context.Context) {
 	st, err := r.cfg.Guard.Status(ctx)
 	r.mu.Lock()
 	was := r.guard.answers
-	r.guard = guardView{answers: err == nil && st.Armed, watchdog: st.Watchdog, held: map[pool.VMID]guard.Held{}, killed: map[pool.VMID]int{}}
+	r.guard = guardView{answers: err == nil && st.Armed, watchdog: st.Watchdog, held: map[pool.VMID]guard.Held{}, paused: map[pool.VMID]bool{}, killed: map[pool.VMID]int{}}
 	for _, h := range st.Held {
 		r.guard.held[h.VM] = h
+	}
+	for _, vm := range st.Paused {
+		r.guard.paused[vm] = true
 	}
 	for _, vm := range st.Killed {
 		r.guard.killed[vm]++
 	}
+	r.forgetAcks()
 	answers := r.guard.answers
 	r.mu.Unlock()
 	if was != answers {
 		r.cfg.Log.Info("guard", "answers", answers, "err", err)
+	}
+}
+
+// forgetAcks drops what was acknowledged before a pause: a VM that the guard has paused needs a newer write. The
+// caller holds the lock.
+func (r *Reconciler) forgetAcks() {
+	for id, t := range r.vms {
+		if r.guard.paused[id] && !t.paused {
+			t.acked = 0
+		}
+		t.paused = r.guard.paused[id]
 	}
 }
 
@@ -267,7 +285,7 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	v := View{
 		Now: now, Me: r.cfg.Server, Session: r.cfg.Session.ID(), MayStart: r.cfg.Session.Allows(now),
 		StopAsked: t.stopAsked, StopLimit: snap.Config.StopLimit, Acked: t.acked,
-		HasGuard: r.cfg.Guard != nil && r.guard.answers, GuardKilled: r.guard.killed[vm] > t.killsAtHold,
+		HasGuard: r.cfg.Guard != nil && r.guard.answers, GuardPaused: r.guard.paused[vm], GuardKilled: r.guard.killed[vm] > t.killsAtHold,
 		StorageLost: r.cfg.StorageLost(),
 	}
 	v.VM, v.Registered = snap.VMs.Get(vm)
