@@ -18,6 +18,18 @@ import (
 // has lost its lockspaces ("does not exist") refuses too, but nobody holds anything then.
 var lockedRE = regexp.MustCompile(`Failed to get (shared )?"[^"]*" lock|Is another process using the image|Lockspace resource .* is locked|Failed to acquire lock`)
 
+// imageRE finds the image in QEMU's refusal. The rest of that text has QEMU's time in it, so that it is another at
+// each try, and a reason must not change while nothing else does.
+var imageRE = regexp.MustCompile(`Is another process using the image \[([^\]]*)\]`)
+
+// lockText says which lock is held, the same at each try.
+func lockText(message, text string) string {
+	if m := imageRE.FindStringSubmatch(message); m != nil {
+		return "image " + m[1]
+	}
+	return text
+}
+
 // failure translates libvirt's error into the kinds that callers know. reads says that the call changes nothing.
 func failure(err error, reads bool) error {
 	if err == nil {
@@ -34,7 +46,7 @@ func failure(err error, reads bool) error {
 	}
 	switch {
 	case lockedRE.MatchString(e.Message), e.Code == libvirt.ERR_RESOURCE_BUSY && !reads:
-		return fmt.Errorf("%s: %w", text, local.ErrDiskLocked)
+		return fmt.Errorf("%s: %w", lockText(e.Message, text), local.ErrDiskLocked)
 	case e.Code == libvirt.ERR_NO_DOMAIN:
 		return fmt.Errorf("%s: %w", text, local.ErrNoDomain)
 	case e.Code == libvirt.ERR_DOM_EXIST, strings.Contains(e.Message, "already exists with uuid"),
