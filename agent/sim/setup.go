@@ -144,6 +144,15 @@ func (p *Pool) Settle() error {
 			up = append(up, s.Name)
 		}
 	}
+	if len(p.File.VMs) >= crowded {
+		if err := p.season(up); err != nil {
+			return err
+		}
+		if err := p.until("agents awake", func() bool { return p.awake(up) }); err != nil {
+			return err
+		}
+		return p.begin()
+	}
 	if p.File.Leader != "" {
 		p.World.Server(p.File.Leader).Start()
 		if err := p.until("a leader", func() bool { return string(p.truth.snapshot().Leader.Server) == p.File.Leader }); err != nil {
@@ -161,6 +170,11 @@ func (p *Pool) Settle() error {
 		return err
 	}
 	p.assign(up)
+	return p.begin()
+}
+
+// begin waits until everything stands as set up, and makes that moment time 0.
+func (p *Pool) begin() error {
 	if err := p.until("all VMs running", p.settled); err != nil {
 		return fmt.Errorf("%w (%s)", err, p.unsettled())
 	}
@@ -243,14 +257,14 @@ func (p *Pool) unsettled() string {
 	return ""
 }
 
-// until runs until ok, looking every 10 ms.
+// until runs until ok, looking every 20 ms.
 func (p *Pool) until(what string, ok func() bool) error {
 	limit := p.Sched.Now() + settleLimit
 	for !ok() {
 		if p.Sched.Now() >= limit {
 			return fmt.Errorf("the set-up does not settle: no %s after %v", what, settleLimit)
 		}
-		if err := p.Sched.Run(p.Sched.Now() + 10*time.Millisecond); err != nil {
+		if err := p.Sched.Run(p.Sched.Now() + 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

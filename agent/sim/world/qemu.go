@@ -49,6 +49,9 @@ type QEMU struct {
 // Server returns where the process runs.
 func (q *QEMU) Server() string { return q.server.Name }
 
+// Monitor returns the path of the socket through which a guard can pause the process.
+func (q *QEMU) Monitor() string { return "/run/qemu/" + string(q.VM) + ".guard" }
+
 // Executes reports whether the guest's CPUs run.
 func (q *QEMU) Executes() bool { return q.state == stateRunning }
 
@@ -64,7 +67,7 @@ var domainStates = map[state]local.DomainState{
 }
 
 func (q *QEMU) domain() local.Domain {
-	d := local.Domain{VM: q.VM, UUID: q.uuid, Process: q.Process, State: domainStates[q.state], Panicked: q.panicked}
+	d := local.Domain{VM: q.VM, UUID: q.uuid, Process: q.Process, State: domainStates[q.state], Panicked: q.panicked, Monitor: q.Monitor()}
 	if q.marker != nil {
 		m := *q.marker
 		d.Marker = &m

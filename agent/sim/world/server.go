@@ -110,6 +110,12 @@ func (s *Server) Start() {
 	s.boot()
 }
 
+// PowerUp gives the machine power and leaves its programs to Boot: what a boot finds can be laid out in between.
+func (s *Server) PowerUp() { s.powerUp() }
+
+// Boot starts the programs of a machine that has power.
+func (s *Server) Boot() { s.boot() }
+
 // PowerOn gives the machine power; its programs start after the boot delay. Repeated, it does nothing.
 func (s *Server) PowerOn() {
 	if s.powered {
