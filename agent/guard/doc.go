@@ -19,7 +19,8 @@
 // whose deadline is lost, because the kept state is damaged or missing while the list of held processes is still
 // there, is killed. The list is kept apart, one file name for each process, for that reason. If both are gone it
 // holds nothing and knows nothing, as on the first start after boot; VMs that an agent still counts on are held anew
-// at its next look.
+// at its next look. A guard that comes back, or wakes, only after a stop time has passed kills at once, also where the
+// agent has renewed meanwhile and only could not say so: the guard cannot tell that from a claim taken over.
 //
 // What is not guaranteed: a process in uninterruptible sleep does not die by a signal; only the watchdog helps. A
 // server that is frozen as a whole kills nothing until it wakes; only a hardware watchdog, power fencing or the disk

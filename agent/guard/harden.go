@@ -2,15 +2,19 @@ package guard
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 )
 
 // priority is the guard's real-time priority: above everything ordinary, below the kernel's own threads (50).
@@ -69,22 +73,50 @@ func span(s string) (start, end uintptr, err error) {
 	return uintptr(a), uintptr(b), errors.Join(err1, err2)
 }
 
-// realTime gives every thread SCHED_FIFO. Threads to come inherit it from the one that makes them.
+// realTime gives every thread SCHED_FIFO. Threads to come inherit it from those that make them; but one that is just
+// being made has copied the old policy already and is not listed yet. So it looks until it has seen nothing to do
+// three times in a row, a moment apart.
 func realTime(priority int) error {
+	clean := 0
+	for range 100 {
+		changed, err := raiseThreads(priority)
+		if err != nil {
+			return err
+		}
+		if clean++; changed {
+			clean = 0
+		}
+		if clean == 3 {
+			return nil
+		}
+		if err := clock.Real().Sleep(context.Background(), 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("new threads keep appearing")
+}
+
+// raiseThreads does so for the threads of this moment and reports whether any had another policy.
+func raiseThreads(priority int) (changed bool, err error) {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return err
+		return false, err
 	}
 	param := struct{ priority int32 }{int32(priority)}
 	for _, t := range threads {
 		tid, err := strconv.Atoi(t.Name())
 		if err != nil {
-			return err
+			return false, err
 		}
-		_, _, errno := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), unix.SCHED_FIFO, uintptr(unsafe.Pointer(&param)))
+		policy, _, errno := unix.Syscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tid), 0, 0)
+		if errno == 0 && policy == unix.SCHED_FIFO {
+			continue
+		}
+		changed = true
+		_, _, errno = unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), unix.SCHED_FIFO, uintptr(unsafe.Pointer(&param)))
 		if errno != 0 && errno != unix.ESRCH {
-			return fmt.Errorf("sched_setscheduler: %w", errno)
+			return false, fmt.Errorf("sched_setscheduler: %w", errno)
 		}
 	}
-	return nil
+	return changed, nil
 }
