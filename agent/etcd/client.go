@@ -106,7 +106,7 @@ func (c Cluster) Add(ctx context.Context, peerURL string) error {
 	return changed("add etcd learner "+peerURL, err)
 }
 
-// ErrNotReady: the learner has not caught up yet, or etcd finds the change unsafe at this moment. Try again.
+// ErrNotReady says that the learner has not caught up yet, or etcd finds the change unsafe at this moment. Try again.
 var ErrNotReady = errors.New("etcd is not ready for the change")
 
 // Promote gives a learner its vote, or returns ErrNotReady.

@@ -17,7 +17,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// ErrStopped: etcd can no longer serve. The process should end too and be started again.
+// ErrStopped says that etcd can no longer serve. The process should end too and be started again.
 var ErrStopped = errors.New("etcd cannot serve")
 
 // process is the running etcd of one machine, or the wait for it.
@@ -37,6 +37,10 @@ type process struct {
 // Run is `holdfast-agent etcd`, for servers and witnesses alike. It returns when ctx ends (etcd was stopped in good
 // order then), or with an error after which the process has to be started again.
 func Run(ctx context.Context, cfg Config, c clock.Clock, log *slog.Logger) error {
+	if cfg.PeerURL == "" {
+		log.Info("the pool uses an external etcd: no member runs here", "server", cfg.Name)
+		return nil
+	}
 	if cfg.Poll == 0 {
 		cfg.Poll = 2 * time.Second
 	}

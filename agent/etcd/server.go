@@ -43,8 +43,12 @@ type Config struct {
 	NoSync bool
 }
 
-// FromSettings derives the process's configuration from a server's settings. It resolves the host to listen on.
+// FromSettings derives the process's configuration from a server's settings. It resolves the host to listen on. With
+// external etcd there is no member to configure: PeerURL is empty then, and Run returns at once.
 func FromSettings(c config.Config) (Config, error) {
+	if c.Etcd.Mode == config.EtcdExternal {
+		return Config{Name: c.Server, Dir: c.EtcdDir()}, nil
+	}
 	host, _, err := net.SplitHostPort(c.Address)
 	if err != nil {
 		return Config{}, fmt.Errorf("address %q: %w: %w", c.Address, err, pool.ErrInvalid)

@@ -1,11 +1,13 @@
 package setup
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-ha/holdfast/agent/etcd"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
@@ -153,6 +155,58 @@ func TestAMemberWhoseDataIsLostIsAddedAnew(t *testing.T) {
 		t.Error("srv-3 has no vote under a new ID")
 	}
 }
+
+func TestADeposedLeaderMovesNoVote(t *testing.T) {
+	a := found(t, "srv-1")
+	b, c := a.admit("srv-2", false), a.admit("srv-3", false)
+	a.lead(a, b, c)
+	cluster := a.cluster()
+	a.votes(cluster, 3, 0)
+	leader, ok, err := a.store.ReadLeader(t.Context())
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	stale := leader
+	stale.Revision--
+	leading := func() (pool.Leader, bool) { return stale, true }
+	registry := etcd.Registry{Store: a.store, Leading: leading, Snapshot: func() *pool.Snapshot { return &pool.Snapshot{} }}
+	touched := &counting{Membership: cluster}
+	k := etcd.NewKeeper(clock.Real(), touched, gone{registry, c.settings.Server}, &etcd.EventAnnouncer{Store: a.store, Clock: clock.Real(), Leading: leading}, a.m.Log)
+	if act, err := k.Step(t.Context()); !errors.Is(err, pool.ErrLostLeadership) || act.Kind != etcd.ActionRemove {
+		t.Errorf("step %+v, %v: want a removal stopped by ErrLostLeadership", act, err)
+	}
+	if touched.changes != 0 {
+		t.Errorf("%d changes were made", touched.changes)
+	}
+	if err := registry.Forget(t.Context(), "srv-2"); !errors.Is(err, pool.ErrLostLeadership) {
+		t.Errorf("forget a seat: %v", err)
+	}
+}
+
+// gone makes one seat look removed.
+type gone struct {
+	etcd.Registry
+	name string
+}
+
+func (g gone) Seats(ctx context.Context) ([]etcd.Seat, error) {
+	all, err := g.Registry.Seats(ctx)
+	for i := range all {
+		if all[i].Name == g.name {
+			all[i].Standing = etcd.StandingGone
+		}
+	}
+	return all, err
+}
+
+// counting counts changes of the membership.
+type counting struct {
+	etcd.Membership
+	changes int
+}
+
+func (c *counting) Remove(context.Context, uint64) error { c.changes++; return nil }
+func (c *counting) Add(context.Context, string) error    { c.changes++; return nil }
 
 func TestAServerIsHeldToThePoolItWasSetUpIn(t *testing.T) {
 	a := found(t, "srv-1")

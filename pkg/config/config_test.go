@@ -19,20 +19,20 @@ func TestThreeLinesMakeACompleteServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{
-		"listen":     []any{c.Listen, "10.0.0.1:7400"},
-		"mode":       []any{c.Etcd.Mode, "embedded"},
-		"client":     []any{c.Etcd.ClientPort, 2379},
-		"peer":       []any{c.Etcd.PeerPort, 2380},
-		"heartbeat":  []any{c.Etcd.Heartbeat, 50 * time.Millisecond},
-		"election":   []any{c.Etcd.Election, 500 * time.Millisecond},
-		"ca":         []any{c.TLS.CA, "/var/lib/holdfast/pki/ca.crt"},
-		"guard":      []any{c.Guard.Socket, "/run/holdfast/guard.sock"},
-		"etcd's dir": []any{c.EtcdDir(), "/var/lib/holdfast/etcd"},
+	want := map[string][2]any{
+		"listen":     {c.Listen, "10.0.0.1:7400"},
+		"mode":       {c.Etcd.Mode, "embedded"},
+		"client":     {c.Etcd.ClientPort, 2379},
+		"peer":       {c.Etcd.PeerPort, 2380},
+		"heartbeat":  {c.Etcd.Heartbeat, 50 * time.Millisecond},
+		"election":   {c.Etcd.Election, 500 * time.Millisecond},
+		"ca":         {c.TLS.CA, "/var/lib/holdfast/pki/ca.crt"},
+		"guard":      {c.Guard.Socket, "/run/holdfast/guard.sock"},
+		"etcd's dir": {c.EtcdDir(), "/var/lib/holdfast/etcd"},
 	}
 	for name, pair := range want {
-		if p := pair.([]any); p[0] != p[1] {
-			t.Errorf("%s = %v, want %v", name, p[0], p[1])
+		if pair[0] != pair[1] {
+			t.Errorf("%s = %v, want %v", name, pair[0], pair[1])
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestBadSettingsAreRefusedWithTheReasonAndTheWayOut(t *testing.T) {
 		{"control characters", "pool: \"a\\x1bb\"\nserver: a\naddress: 10.0.0.1:7400\n", []string{`"a?b"`}},
 		{"no port", "pool: a\nserver: b\naddress: 10.0.0.1\n", []string{"host:port", "7400"}},
 		{"wildcard address", "pool: a\nserver: b\naddress: 0.0.0.0:7400\n", []string{"cannot reach", "listen"}},
-		{"mode", minimal + "etcd:\n  mode: embeded\n", []string{"embeded", "embedded or external"}},
+		{"mode", minimal + "etcd:\n  mode: inside\n", []string{"inside", "embedded or external"}},
 		{"election below heartbeat", minimal + "etcd:\n  heartbeat: 200ms\n  election: 500ms\n", []string{"500ms", "200ms", "1s"}},
 		{"same port", minimal + "etcd:\n  client_port: 7400\n", []string{"listen", "etcd.client_port", "7400"}},
 		{"same etcd ports", minimal + "etcd:\n  client_port: 2380\n", []string{"etcd.client_port", "etcd.peer_port", "2380"}},
