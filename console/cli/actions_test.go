@@ -333,7 +333,7 @@ func TestFenceDevicesComeFromAFile(t *testing.T) {
 
 func TestWordsThatMakeNoSenseAreExit2AndSendNothing(t *testing.T) {
 	for _, line := range []string{
-		"frobnicate", "vm frobnicate", "vm strat old", "statsu", "start", "ha", "ha maybe", "ha maybe web-01", "inbound-lock on", "inbound-lock perhaps hv-01",
+		"frobnicate", "vm frobnicate", "vm stort old", "statsu", "start", "ha", "ha maybe", "ha maybe web-01", "inbound-lock on", "inbound-lock perhaps hv-01",
 		"set web-01", "set web-01 priority", "set web-01 =x", "set web-01 priority=low priority=high", "set web-01 colour=red", "set web-01 priority=low --why x",
 		"set pool colour=red", "vms --state happy", "vms -o xml", "events --limit -1", "events --limit many", "status extra", "freeze now", "start old --timeout soon",
 		"--context nowhere status", "--agents 10.0.0.1:7400 status", "--agents nonsense status", "--config /nowhere/x.yaml status",
@@ -357,7 +357,7 @@ func TestWordsThatMakeNoSenseAreExit2AndSendNothing(t *testing.T) {
 func TestSimilarCommandsAreSuggested(t *testing.T) {
 	b := newBench(t, fakepool.Healthy(), 1)
 	contains(t, "stderr", b.must(ExitUsage, "statsu").err, "did you mean status?")
-	contains(t, "stderr", b.must(ExitUsage, "vm", "strat", "old").err, "did you mean start")
+	contains(t, "stderr", b.must(ExitUsage, "vm", "stort", "old").err, "did you mean start")
 }
 
 func TestHelpDocumentsExitCodesAndContexts(t *testing.T) {

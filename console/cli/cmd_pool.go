@@ -81,11 +81,22 @@ func (a *app) freezeCommand(freeze bool) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a.say("pool %s: HA %s", r.GetConfig().GetName(), haSentence(r.GetConfig(), ""))
+		a.say("pool %s: %s", r.GetConfig().GetName(), frozenSentence(r.GetConfig()))
 		return nil
 	})
 	whyFlag(cmd, &why)
 	return cmd
+}
+
+// frozenSentence says what a freeze, or its end, means now.
+func frozenSentence(c *pb.PoolConfig) string {
+	switch {
+	case c.GetFrozen():
+		return "FROZEN: nothing is fenced, moved or restarted"
+	case !c.GetHa():
+		return "not frozen; HA is off"
+	}
+	return "not frozen; HA is on"
 }
 
 func (a *app) setPoolCommand() *cobra.Command {

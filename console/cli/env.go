@@ -42,15 +42,6 @@ func (e *Env) width() int {
 	return 0
 }
 
-// height returns how many lines Out shows; 0 means any number.
-func (e *Env) height() int {
-	if e.OutTerminal == nil {
-		return 0
-	}
-	_, h := e.OutTerminal.Size()
-	return h
-}
-
 // colours reports whether Out wants colours. https://no-color.org
 func (e *Env) colours() bool {
 	return e.OutTerminal != nil && e.Getenv("NO_COLOR") == "" && e.Getenv("TERM") != "dumb"

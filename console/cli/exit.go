@@ -119,7 +119,7 @@ func reportUnreachable(w io.Writer, head string, u *rpc.Unreachable, err error) 
 	what, _, _ := strings.Cut(u.Error(), ":")
 	fmt.Fprintln(w, head+what)
 	for _, t := range u.Tried {
-		fmt.Fprintln(w, "  "+text.Clean(t.Agent+": "+strings.TrimPrefix(t.Err.Error(), "dial tcp "+t.Agent+": connect: ")))
+		fmt.Fprintln(w, "  "+text.Clean(t.Agent+": "+withoutKind(strings.TrimPrefix(t.Err.Error(), "dial tcp "+t.Agent+": connect: "))))
 	}
 	var from *fromWhere
 	if errors.As(err, &from) {
@@ -144,5 +144,15 @@ func explain(err error) (reason, wayOut string) {
 	case status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
 		reason = "not permitted: " + reason
 	}
-	return strings.TrimSuffix(reason, ": "+pool.ErrInvalid.Error()), wayOut
+	return withoutKind(reason), wayOut
+}
+
+// withoutKind takes the kind of an error off its end: the exit code tells it.
+func withoutKind(s string) string {
+	for _, kind := range []error{pool.ErrInvalid, pool.ErrNotFound, pool.ErrExists, pool.ErrUnavailable} {
+		if head, ok := strings.CutSuffix(s, ": "+kind.Error()); ok {
+			return withoutKind(head)
+		}
+	}
+	return s
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -47,7 +48,7 @@ func (s *session) follow(ctx context.Context, handle func(update) error) error {
 			return stop.err
 		case ctx.Err() != nil:
 			return nil
-		case heard.IsZero() && attempt+1 >= len(s.client.Agents()):
+		case heard.IsZero() && (attempt+1 >= len(s.client.Agents()) || s.triedAll(err)):
 			return err
 		case heard.IsZero():
 			continue
@@ -63,6 +64,12 @@ func (s *session) follow(ctx context.Context, handle func(update) error) error {
 		}
 		pause = min(2*pause, lastRetry)
 	}
+}
+
+// triedAll reports whether err says that no agent at all could be reached.
+func (s *session) triedAll(err error) bool {
+	var u *rpc.Unreachable
+	return errors.As(err, &u) && len(u.Tried) == len(s.client.Agents())
 }
 
 // handlerError is an error of the handler, not of the stream.

@@ -124,14 +124,14 @@ func layVMs(p page, st *state, f *filter) []string {
 }
 
 func haCell(v *pb.VMView, c *pb.PoolConfig) text.Cell {
-	w := haWord(v, c)
-	switch {
-	case w == "on":
+	switch w := haWord(v, c); w {
+	case "on":
 		return text.Cell{Text: w}
-	case w == "off":
+	case "off":
 		return text.Cell{Text: w, Tone: text.Dim}
+	default:
+		return text.Cell{Text: w, Tone: text.Bad}
 	}
-	return text.Cell{Text: w, Tone: text.Bad}
 }
 
 // guardWord says whether the owner's guard holds the VM.

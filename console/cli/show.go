@@ -193,7 +193,7 @@ func layServer(p page, v *pb.ServerView) []string {
 	f.add("memory", fmt.Sprintf("%s promised of %s, %s kept for the server", size(v.GetMemoryUsedBytes()), unknownZero(size(m.GetMemoryBytes())), size(s.GetReservedMemoryBytes())))
 	f.add("agent", m.GetVersion())
 	f.add("session", fmt.Sprint(v.GetSession()))
-	f.add("guard", serverGuard(v))
+	f.add("held by", serverGuard(v))
 	f.add("etcd", voterWord(m))
 	if m.GetStorageLost() {
 		f.addToned("storage", "lost: it does not reach the shared storage", text.Bad)

@@ -166,6 +166,8 @@ func tooMuch(up []*pb.ServerView, lockBars bool) string {
 // haSentence says whether HA is on and, if not, who switched it off.
 func haSentence(c *pb.PoolConfig, who string) string {
 	switch {
+	case !c.GetHa() && c.GetFrozen():
+		return "OFF and frozen" + who + ": nothing is restarted elsewhere"
 	case !c.GetHa():
 		return "OFF" + who + ": nothing is restarted elsewhere"
 	case c.GetFrozen():
@@ -205,14 +207,17 @@ func (s *sheet) put(label, fact string, tone text.Tone) {
 
 // list writes the things below the last fact, so many at most, each in two lines at most.
 func (s *sheet) list(rows [][2]string, more string) {
-	names := 0
+	names, most := 0, 24
+	if s.page.width > 0 {
+		most = max(min(most, (s.page.width-labelWidth-2)/2), 4)
+	}
 	for _, r := range rows {
-		names = max(names, min(text.Width(text.Clean(r[0])), 24))
+		names = max(names, min(text.Width(text.Clean(r[0])), most))
 	}
 	indent := strings.Repeat(" ", labelWidth+2)
 	for i, r := range rows {
 		if i == shownAtMost && !s.page.wide {
-			s.lines = append(s.lines, fmt.Sprintf("%s... and %d more: %s", indent, len(rows)-i, more))
+			s.more(len(rows)-i, more)
 			return
 		}
 		name, fact := text.Clean(r[0]), text.Clean(r[1])
@@ -220,8 +225,8 @@ func (s *sheet) list(rows [][2]string, more string) {
 			s.lines = append(s.lines, strings.TrimRight(indent+text.Pad(name, names, false)+"  "+fact, " "))
 			continue
 		}
-		name = text.Cut(name, 24)
-		room := max(s.page.width-len(indent)-names-2, 12)
+		name = text.Cut(name, most)
+		room := max(s.page.width-len(indent)-names-2, 4)
 		lines := text.Wrap(fact, room)
 		if len(lines) > 2 {
 			lines = []string{lines[0], text.Cut(strings.Join(lines[1:], " "), room)}
@@ -233,10 +238,22 @@ func (s *sheet) list(rows [][2]string, more string) {
 	}
 }
 
+// more says how many were left out, and which command lists them.
+func (s *sheet) more(n int, command string) {
+	line := fmt.Sprintf("%s... and %d more: %s", strings.Repeat(" ", labelWidth+2), n, command)
+	if s.page.width > 0 {
+		line = text.Cut(line, s.page.width)
+	}
+	s.lines = append(s.lines, line)
+}
+
 func layStatus(p page, st *state, _ *filter) []string {
 	c := st.pool.GetConfig()
-	s := &sheet{page: p, lines: []string{p.paint(text.Title, "pool "+text.Clean(dash(c.GetName()))) +
-		text.Clean(fmt.Sprintf("  revision %d, told by %s", st.revision, dash(st.servedBy)))}}
+	title := text.Clean(fmt.Sprintf("pool %s  revision %d, told by %s", dash(c.GetName()), st.revision, dash(st.servedBy)))
+	if p.width > 0 {
+		title = text.Cut(title, p.width)
+	}
+	s := &sheet{page: p, lines: []string{p.paint(text.Title, title)}}
 	if bad := health(st); len(bad) > 0 {
 		s.put("healthy", "NO: "+strings.Join(bad, "; "), text.Bad)
 	} else {
@@ -266,7 +283,7 @@ func (s *sheet) servers(st *state) {
 		if serverIs(v, pb.ServerState_SERVER_STATE_UP) {
 			up++
 		}
-		if !(len(v.GetStates()) == 1 && serverIs(v, pb.ServerState_SERVER_STATE_UP)) {
+		if serverTone(v) != text.Good {
 			rows = append(rows, [2]string{v.GetServer().GetId(), withReason(serverWords(v), v.GetReason())})
 		}
 	}

@@ -82,10 +82,20 @@ type screen struct {
 	list   *list
 	filter *filter
 	wide   bool
-	drawn  int
+	// drawn is how many rows the last frame took, at when.
+	drawn int
+	at    time.Time
 }
 
+// frameEvery bounds how often a screen is drawn; what comes faster is seen with the next message, at most a second
+// later.
+const frameEvery = 200 * time.Millisecond
+
 func (w *screen) show(st *state, u update) error {
+	if u.message.GetDelta() != nil && time.Since(w.at) < frameEvery {
+		return nil
+	}
+	w.at = time.Now()
 	env := w.app.env
 	p := w.app.page(w.wide)
 	lines := append([]string{freshness(p, st, u)}, w.list.lay(p, st, w.filter)...)

@@ -94,7 +94,7 @@ func deadAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lis.Close() //nolint:errcheck // only its address matters
+	defer lis.Close()
 	return lis.Addr().String()
 }
 
@@ -105,14 +105,14 @@ func silentAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { lis.Close() }) //nolint:errcheck // test is over
+	t.Cleanup(func() { lis.Close() })
 	go func() {
 		for {
 			conn, err := lis.Accept()
 			if err != nil {
 				return
 			}
-			t.Cleanup(func() { conn.Close() }) //nolint:errcheck // test is over
+			t.Cleanup(func() { conn.Close() })
 		}
 	}()
 	return lis.Addr().String()
@@ -124,7 +124,7 @@ func dial(t *testing.T, l Limits, agents ...string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() }) //nolint:errcheck // test is over
+	t.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -284,7 +284,7 @@ func TestACertificateOfAnotherPoolIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // test is over
+	defer c.Close()
 	_, err = pb.NewPoolServiceClient(c).GetPool(t.Context(), &pb.GetPoolRequest{})
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("error = %v, want one that speaks of the certificate", err)
@@ -301,7 +301,7 @@ func TestBothEndsProveWhoTheyAre(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close() //nolint:errcheck // test is over
+		defer c.Close()
 		_, err = pb.NewPoolServiceClient(c).GetPool(t.Context(), &pb.GetPoolRequest{})
 		return err
 	}
