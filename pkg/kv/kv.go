@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// ErrLeaseNotFound: the lease has expired or was revoked.
+// ErrLeaseNotFound means that the lease has expired or was revoked.
 var ErrLeaseNotFound = errors.New("lease not found")
 
 // CompactedError ends a watch whose next revision is no longer kept. List again and watch from there.

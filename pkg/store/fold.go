@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// ErrOtherLife: etcd does not hold the data that this agent belongs to: another incarnation of the pool, an
+// ErrOtherLife means that etcd does not hold the data that this agent belongs to: another incarnation of the pool, an
 // older state of it, or nothing. Nothing that is read there may be acted upon.
 var ErrOtherLife = errors.New("etcd holds another life of the pool")
 

@@ -140,7 +140,10 @@ func survives[P any, M proto.Message](t *testing.T, to func(P) M, from func(M) (
 		if err != nil {
 			t.Fatalf("marshal %+v: %v", want, err)
 		}
-		back := m.ProtoReflect().New().Interface().(M)
+		back, ok := m.ProtoReflect().New().Interface().(M)
+		if !ok {
+			t.Fatalf("no new %T", m)
+		}
 		if err := protojson.Unmarshal(data, back); err != nil {
 			t.Fatalf("unmarshal %s: %v", data, err)
 		}

@@ -125,6 +125,9 @@ func (e *Etcd) failed(m *member) {
 
 // connected returns the first member that can be sent something now. Its error is pool.ErrUnavailable.
 func (e *Etcd) connected(ctx context.Context) (*member, *clientv3.Client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", pool.ErrUnavailable, err)
+	}
 	var errs []error
 	for _, m := range e.order() {
 		c, err := m.connect(ctx)

@@ -218,9 +218,8 @@ func listOfManyPages(c *check) {
 func endedContext(c *check) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	cancel()
-	if _, err := c.Store.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Put(c.key("a"), nil)}}); err == nil {
-		c.Error("a write under an ended context succeeded")
-	}
+	_, err := c.Store.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Put(c.key("a"), nil)}})
+	c.fails(err, pool.ErrUnavailable, "a write under an ended context")
 	if _, _, err := c.Store.Get(ctx, c.key("a")); err == nil {
 		c.Error("a read under an ended context succeeded")
 	}
