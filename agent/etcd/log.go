@@ -3,31 +3,41 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// zapTo makes a zap logger, which etcd wants, that writes to a slog logger, from level on.
-func zapTo(log *slog.Logger, level slog.Level) *zap.Logger {
-	return zap.New(&core{log: log, level: level})
+// zapTo makes a zap logger, which etcd wants, that writes to a slog logger, from level on, and nothing while quiet:
+// when it is stopped, etcd reports each closed listener as an error.
+func zapTo(log *slog.Logger, level slog.Level, quiet *atomic.Bool) *zap.Logger {
+	return zap.New(&core{log: log, level: level, quiet: quiet})
 }
 
 type core struct {
 	log   *slog.Logger
 	level slog.Level
+	quiet *atomic.Bool
+}
+
+// expected are warnings about what is meant to be so: one port for all clients, and tokens for passwords, which
+// nobody has here.
+var expected = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true,
+	"simple token is not cryptographically signed":                                         true,
 }
 
 func (c *core) Enabled(l zapcore.Level) bool {
-	return levelOf(l) >= c.level && c.log.Enabled(context.Background(), levelOf(l))
+	return levelOf(l) >= c.level && !c.quiet.Load() && c.log.Enabled(context.Background(), levelOf(l))
 }
 
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
-	return &core{log: c.log.With(attrs(fields)...), level: c.level}
+	return &core{log: c.log.With(attrs(fields)...), level: c.level, quiet: c.quiet}
 }
 
 func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	if c.Enabled(e.Level) && !expected[e.Message] {
 		return ce.AddCore(e, c)
 	}
 	return ce

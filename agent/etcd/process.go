@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -27,6 +28,7 @@ type process struct {
 	log   *slog.Logger
 	id    *pki.Store
 	etcd  *embed.Etcd
+	quiet *atomic.Bool
 	said  string
 	// listed: the running member was in its own member list when it was last looked at.
 	listed bool
@@ -207,7 +209,8 @@ func (p *process) publish(v View) {
 
 // start runs etcd from the data on disk, or as a new member of cluster.
 func (p *process) start(cluster string) error {
-	cfg, err := p.cfg.embedded(p.log, cluster, "")
+	p.quiet = new(atomic.Bool)
+	cfg, err := p.cfg.embedded(zapTo(p.log, p.cfg.LogLevel, p.quiet), cluster, "")
 	if err != nil {
 		return err
 	}
@@ -229,6 +232,7 @@ func (p *process) close() {
 // stop ends etcd in good order: it hands leadership over if it has it.
 func (p *process) stop() {
 	if p.etcd != nil {
+		p.quiet.Store(true)
 		p.etcd.Close()
 		p.etcd = nil
 	}

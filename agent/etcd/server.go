@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 
 	"github.com/holdfast-ha/holdfast/pkg/config"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
@@ -171,7 +173,7 @@ const maxLearners = 4
 
 // embedded turns the configuration into etcd's own. cluster is the initial cluster, "" where data exists; token
 // makes the cluster's ID its own.
-func (c Config) embedded(log *slog.Logger, cluster, token string) (*embed.Config, error) {
+func (c Config) embedded(log *zap.Logger, cluster, token string) (*embed.Config, error) {
 	e := embed.NewConfig()
 	e.Name, e.Dir = c.Name, c.dataDir()
 	var err error
@@ -199,7 +201,7 @@ func (c Config) embedded(log *slog.Logger, cluster, token string) (*embed.Config
 	e.TickMs, e.ElectionMs = uint(c.Heartbeat.Milliseconds()), uint(c.Election.Milliseconds())
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, c.History.String()
 	e.QuotaBackendBytes, e.MaxLearners, e.UnsafeNoFsync = c.QuotaBytes, maxLearners, c.NoSync
-	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(log, c.LogLevel))
+	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	return e, nil
 }
 
@@ -239,7 +241,8 @@ func Bootstrap(ctx context.Context, c Config, token string, log *slog.Logger, se
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return fmt.Errorf("make etcd's folder: %w", err)
 	}
-	cfg, err := c.embedded(log, c.Name+"="+c.PeerURL, token)
+	var quiet atomic.Bool
+	cfg, err := c.embedded(zapTo(log, c.LogLevel, &quiet), c.Name+"="+c.PeerURL, token)
 	if err != nil {
 		return err
 	}
@@ -248,7 +251,10 @@ func Bootstrap(ctx context.Context, c Config, token string, log *slog.Logger, se
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
 	}
-	defer e.Close()
+	defer func() {
+		quiet.Store(true)
+		e.Close()
+	}()
 	select {
 	case <-e.Server.ReadyNotify():
 	case err := <-e.Err():
