@@ -117,7 +117,7 @@ func (a *app) askFenced(ctx context.Context, s *session, name string) (string, e
 		fmt.Fprintln(w, "  "+line)
 	}
 	fmt.Fprintln(w, "\n  If it still runs, its VMs will run twice, and that CORRUPTS THEIR DISKS.\n  Make sure that it has no power, or cannot reach the storage, before you go on.")
-	fmt.Fprint(w, text.Clean("\nType "+name+" to confirm: "))
+	fmt.Fprint(w, "\n"+text.Clean("Type "+name+" to confirm: "))
 	return a.readLine(ctx)
 }
 
