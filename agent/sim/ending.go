@@ -43,7 +43,7 @@ func (c *Checker) ending(snap *pool.Snapshot, view *plan.View, vm pool.VM) {
 			c.broken(5, "%s is wanted %s, yet executes on %s, reported %s without a reason", vm.ID, vm.Desired, at[0], status)
 		}
 	case !wanted:
-		if status != plan.VMStopped && !(status == plan.VMLost && !snap.Protected(vm)) {
+		if status != plan.VMStopped && (status != plan.VMLost || snap.Protected(vm)) {
 			c.broken(5, "%s is wanted %s and reported %s (%s)", vm.ID, vm.Desired, status, reason)
 		}
 	case status == plan.VMLost && !snap.Protected(vm):

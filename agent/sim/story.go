@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/pkg/plan"
@@ -34,11 +33,10 @@ func (p *Pool) tellChange(c Change) {
 		}
 	}
 	if c.Before.Leader != c.After.Leader {
-		switch {
-		case c.After.Leader.Server == "":
+		if l := c.After.Leader.Server; l != "" {
+			p.trace.add("%s leads", l)
+		} else {
 			p.trace.add("nobody leads")
-		default:
-			p.trace.add("%s leads", c.After.Leader.Server)
 		}
 	}
 	for id := range c.After.Claims.ChangedSince(c.Before.Claims) {
@@ -157,8 +155,4 @@ func (r *report) serverStates(server string) []string {
 		out = append(out, s.String())
 	}
 	return out
-}
-
-func (r *report) has(server, word string) bool {
-	return slices.Contains(r.serverStates(server), word)
 }

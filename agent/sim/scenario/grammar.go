@@ -177,11 +177,11 @@ func (p *parser) settings(st *Statement, tokens []token) (err error) {
 	if len(st.Settings) == 0 && st.Verb != "add" {
 		return fmt.Errorf("expected KEY=VALUE")
 	}
-	switch {
-	case st.Verb == "add":
+	switch st.Verb {
+	case "add":
 		st.New, err = p.newVM(st.VM, st.Settings, st.Line)
 		return err
-	case st.Verb == "set pool":
+	case "set pool":
 		return p.checkPoolSettings(st.Settings)
 	}
 	return p.checkVMSettings(st.Settings)

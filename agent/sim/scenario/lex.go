@@ -16,12 +16,12 @@ func lex(line string) ([]token, error) {
 	var out []token
 	for i := 0; i < len(line); {
 		c := line[i]
-		switch {
-		case c == ' ' || c == '\t' || c == '\r':
+		switch c {
+		case ' ', '\t', '\r':
 			i++
-		case c == '#':
+		case '#':
 			return out, nil
-		case c == '"':
+		case '"':
 			end := strings.IndexByte(line[i+1:], '"')
 			if end < 0 {
 				return nil, fmt.Errorf("the text that begins with %s has no closing quote", shorten(line[i:]))

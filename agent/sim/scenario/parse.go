@@ -103,7 +103,7 @@ func (p *parser) statement(t []token) error {
 	if err := p.action(st, t); err != nil {
 		return err
 	}
-	return fmt.Errorf("understood %q, but it needs a time: at TIME ..., or after DURATION ...", shorten(joined(t)))
+	return fmt.Errorf("understood %q, but it needs a time; give it at TIME or after DURATION", shorten(joined(t)))
 }
 
 func (p *parser) setup(word string, t []token) error {

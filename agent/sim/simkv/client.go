@@ -38,7 +38,6 @@ type Client struct {
 	p      *vtime.Proc
 	server string
 	frozen bool
-	closed bool
 	member string
 	// looking: a look for another member is on its way.
 	looking bool

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ErrStuck: a very large number of events happened without virtual time advancing.
+// ErrStuck means that a very large number of events happened without virtual time advancing.
 var ErrStuck = errors.New("virtual time stands still")
 
 // stuckAfter bounds the events at one instant. A pool of 10,000 VMs settles with far fewer.

@@ -219,8 +219,8 @@ func TestAPanicFailsTheRunWithItsPlace(t *testing.T) {
 	s, p := newTest(t)
 	p.Go("loop", func() {
 		_ = p.Sleep(context.Background(), time.Second)
-		var m map[string]int
-		m["x"] = 1
+		var none []int
+		_ = none[len(none)]
 	})
 	err := s.Run(time.Minute)
 	if err == nil || !strings.Contains(err.Error(), "loop panicked at 1s") || !strings.Contains(err.Error(), "vtime_test.go") {

@@ -129,10 +129,10 @@ func (q *QEMU) end(how local.Exit, detail string) {
 	q.state, q.exit, q.detail = stateDead, how, detail
 	q.image.drop(q)
 	q.server.ended(q)
-	switch {
-	case was == stateRunning:
+	switch was {
+	case stateRunning:
 		q.tell("%s ends on %s: %s", q.VM, q.server.Name, detail)
-	case was == statePrelaunch || was == stateIncoming || was == stateArrived:
+	case statePrelaunch, stateIncoming, stateArrived:
 		q.tell("%s's paused copy on %s is gone: %s", q.VM, q.server.Name, detail)
 	default:
 		q.tell("%s, which did not execute, ends on %s: %s", q.VM, q.server.Name, detail)

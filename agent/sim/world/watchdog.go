@@ -13,7 +13,7 @@ type Watchdog struct {
 	timed   bool
 }
 
-// Watchdog returns the device, nil if the server has none.
+// Dog returns the watchdog, nil if the server has none.
 func (s *Server) Dog() *Watchdog { return s.dog }
 
 // Open arms the device.
