@@ -53,13 +53,15 @@ func dismantle() error {
 
 // bed is what one test works with.
 type bed struct {
-	t    *testing.T
-	l    *lab.Lab
-	p    *holdfast.Pool
-	w    *lab.Watcher
-	vms  []string
-	tag  string
-	from time.Time
+	t   *testing.T
+	l   *lab.Lab
+	p   *holdfast.Pool
+	w   *lab.Watcher
+	vms []string
+	// homes are the servers on which VMs were launched.
+	homes map[string]string
+	tag   string
+	from  time.Time
 }
 
 // prepare gives a test the shared pool, with every server up and no VM, and a Watcher that fails the test if a VM
@@ -76,7 +78,7 @@ func prepare(t *testing.T) *bed {
 		}
 	}
 	standing.number++
-	b := &bed{t: t, l: standing.lab, p: standing.pool, tag: fmt.Sprintf("t%d", standing.number), from: time.Now()}
+	b := &bed{t: t, l: standing.lab, p: standing.pool, homes: map[string]string{}, tag: fmt.Sprintf("t%d", standing.number), from: time.Now()}
 	t.Cleanup(b.restore)
 	b.w = lab.Watched(t, b.l)
 	t.Cleanup(b.finish)
@@ -161,12 +163,15 @@ func (b *bed) restored(ctx context.Context) error {
 	if err := b.p.UntilUp(ctx); err != nil {
 		return err
 	}
+	done := make(chan error, len(b.vms))
 	for _, vm := range b.vms {
-		if err := b.remove(ctx, vm); err != nil {
-			return err
-		}
+		go func() { done <- b.remove(ctx, vm) }()
 	}
-	return b.p.UntilVoters(ctx, 3)
+	var all error
+	for range b.vms {
+		all = errors.Join(all, <-done)
+	}
+	return all
 }
 
 func repair(ctx context.Context, s *lab.Server) error {

@@ -16,8 +16,7 @@ func TestVMsOfAServerThatIsCutOffAreDeadBeforeTheyStartElsewhere(t *testing.T) {
 			role = "leader"
 		}
 		vm, plain := b.launch(role+"-ha", victim, "ha=on"), b.launch(role+"-plain", victim)
-		b.rising(vm, plain)
-		b.protected(vm)
+		b.settle(vm, plain)
 		at := time.Now()
 		b.must(b.server(victim).Cut(within(t, 5*time.Second), lab.CutAll))
 		next := b.restarted(vm, at)
@@ -38,8 +37,7 @@ func TestVMsOfAServerThatReachesItsPeersButNotEtcdAreDeadBeforeTheyStartElsewher
 	b := prepare(t)
 	outsider := b.without(b.voters())
 	vm := b.launch("ha", outsider, "ha=on")
-	b.rising(vm)
-	b.protected(vm)
+	b.settle(vm)
 	at := time.Now()
 	b.must(b.server(outsider).Cut(within(t, 5*time.Second), lab.CutEtcd))
 	next := b.restarted(vm, at)

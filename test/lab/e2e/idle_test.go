@@ -11,8 +11,7 @@ import (
 func TestIdlePoolWritesNothingToEtcd(t *testing.T) {
 	b := prepare(t)
 	vm := b.launch("ha", b.leader(), "ha=on")
-	b.rising(vm)
-	b.protected(vm)
+	b.settle(vm)
 	// What was set in motion by the start, above all the history, comes to rest.
 	before := b.revision()
 	settled := time.Now()

@@ -17,8 +17,7 @@ func TestVMsWithHAOfADeadServerRunElsewhereOnceAndTheOthersWaitForIt(t *testing.
 	victim := b.other(leader)
 	first, second := b.launch("ha-1", victim, "ha=on"), b.launch("ha-2", victim, "ha=on")
 	plain, bystander := b.launch("plain", victim), b.launch("bystander", leader, "ha=on")
-	b.rising(first, second, plain, bystander)
-	b.protected(first, second, bystander)
+	b.settle(first, second, plain, bystander)
 
 	b.survives(victim, []string{first, second}, plain)
 	b.startedTimes(bystander, 1)
@@ -29,8 +28,7 @@ func TestPowerLossOfTheLeaderIsSurvivedLikeAnyOther(t *testing.T) {
 	victim := b.leader()
 	first, second := b.launch("ha-1", victim, "ha=on"), b.launch("ha-2", victim, "ha=on")
 	plain, bystander := b.launch("plain", victim), b.launch("bystander", b.other(victim), "ha=on")
-	b.rising(first, second, plain, bystander)
-	b.protected(first, second, bystander)
+	b.settle(first, second, plain, bystander)
 
 	b.survives(victim, []string{first, second}, plain)
 	if now := b.leader(); now == victim {
@@ -81,8 +79,7 @@ func TestTwoOfFourServersLosePowerAtOnceAndTheirVMsRunOnTheOthers(t *testing.T) 
 	outsider := b.without(voters)
 	voter := b.other(b.leader(), outsider)
 	one, two := b.launch("one", voter, "ha=on"), b.launch("two", outsider, "ha=on")
-	b.rising(one, two)
-	b.protected(one, two)
+	b.settle(one, two)
 
 	at := b.off(voter)
 	b.off(outsider)
@@ -110,8 +107,7 @@ func TestLossOfMostVotersStartsNothingTwiceAndHealsWhenOneIsBack(t *testing.T) {
 	onLost, onBack := b.launch("lost", lost, "ha=on"), b.launch("back", back, "ha=on")
 	onLeft, onOutsider := b.launch("left", left, "ha=on"), b.launch("outsider", outsider, "ha=on")
 	all := []string{onLost, onBack, onLeft, onOutsider}
-	b.rising(all...)
-	b.protected(all...)
+	b.settle(all...)
 
 	at := b.off(lost)
 	b.off(back)
@@ -147,15 +143,14 @@ func TestVMWaitsWithAReasonUntilAServerThatCanTakeItReturns(t *testing.T) {
 	}
 	vm := b.launch("vm", outsider, "ha=on")
 	b.set(vm, "require="+outsider+","+last)
-	b.rising(vm)
-	b.protected(vm)
+	b.settle(vm)
 	at := b.off(outsider)
 	if life := b.restarted(vm, at); life.Server != last {
 		t.Fatalf("%s runs on %s, want the only server left to it, %s", vm, life.Server, last)
 	}
 	b.rising(vm)
 	b.protected(vm)
-	b.must(b.p.UntilVoters(within(t, 20*time.Second), 3))
+	b.must(b.p.UntilVoters(within(t, 20*time.Second), 3)) // the next one to fail may carry a vote
 
 	b.off(last)
 	v, err := b.p.UntilVM(within(t, recovery), vm, "waits for a server", func(v *pb.VMView) bool {
@@ -190,6 +185,7 @@ func (b *bed) leader() string {
 // voters names the servers with a vote in etcd.
 func (b *bed) voters() []string {
 	b.t.Helper()
+	b.must(b.p.UntilVoters(within(b.t, 30*time.Second), 3))
 	list, err := b.p.Voters(within(b.t, 5*time.Second))
 	b.must(err)
 	var names []string

@@ -16,22 +16,26 @@ const ttl = 5 * time.Second
 func TestAgentKilledAndStartedAgainInTimeStopsNoVM(t *testing.T) {
 	b := prepare(t)
 	leader := b.leader()
-	for _, victim := range []string{b.other(leader), leader} {
-		s := b.server(victim)
-		vm, plain := b.launch("ha-"+victim, victim, "ha=on"), b.launch("plain-"+victim, victim)
-		b.rising(vm, plain)
-		b.protected(vm)
-		before := b.session(victim)
-		b.must(s.Kill(within(t, 5*time.Second), lab.Agent))
-		b.must(s.Start(lab.Agent))
-		b.quiet(ttl+3*time.Second, vm, plain)
-		b.must(b.p.UntilUp(within(t, 10*time.Second)))
-		if after := b.session(victim); after != before {
-			t.Errorf("%s has session %d, had %d before its agent was killed", victim, after, before)
+	member := b.other(leader)
+	ha, plain, led := b.launch("ha", member, "ha=on"), b.launch("plain", member), b.launch("led", leader, "ha=on")
+	b.settle(ha, plain, led)
+	before := map[string]int64{member: b.session(member), leader: b.session(leader)}
+	for server := range before {
+		b.must(b.server(server).Kill(within(t, 5*time.Second), lab.Agent))
+	}
+	for server := range before {
+		b.must(b.server(server).Start(lab.Agent))
+	}
+	b.quiet(ttl+3*time.Second, ha, plain, led)
+	b.must(b.p.UntilUp(within(t, 10*time.Second)))
+	for server, session := range before {
+		if now := b.session(server); now != session {
+			t.Errorf("%s has session %d, had %d before its agent was killed", server, now, session)
 		}
-		b.protected(vm)
+	}
+	b.protected(ha, led)
+	for _, vm := range []string{ha, plain, led} {
 		b.booted(vm, 1)
-		b.booted(plain, 1)
 	}
 }
 
@@ -40,8 +44,7 @@ func TestPlannedRestartOfAnAgentStopsNothing(t *testing.T) {
 	victim := b.leader()
 	s := b.server(victim)
 	vm, plain := b.launch("ha", victim, "ha=on"), b.launch("plain", victim)
-	b.rising(vm, plain)
-	b.protected(vm)
+	b.settle(vm, plain)
 	before := b.session(victim)
 	b.must(s.Stop(within(t, 10*time.Second), lab.Agent))
 	// Longer than the lease: the grace of a planned restart carries the VMs over.
@@ -62,8 +65,7 @@ func TestVMsOfAHungAgentAreDeadBeforeTheyStartElsewhere(t *testing.T) {
 	victim := b.other(b.leader())
 	s := b.server(victim)
 	vm, plain := b.launch("ha", victim, "ha=on"), b.launch("plain", victim)
-	b.rising(vm, plain)
-	b.protected(vm)
+	b.settle(vm, plain)
 	hung := time.Now()
 	b.must(s.Hang(lab.Agent))
 	next := b.restarted(vm, hung)
@@ -84,59 +86,49 @@ func TestVMsOfAHungAgentAreDeadBeforeTheyStartElsewhere(t *testing.T) {
 	b.startedTimes(plain, 1)
 }
 
+// Agent and guard of two servers die, and their VMs run on. One server comes back, the other is switched off.
 func TestDiskLockHoldsBackEveryStartWhileAServerWithoutAgentAndGuardRunsTheVM(t *testing.T) {
 	b := prepare(t)
-	for _, end := range []string{"the server is back", "the server is fenced"} {
-		t.Run(end, func(t *testing.T) {
-			whole := b.t
-			b.t = t
-			defer func() { b.t = whole }()
-			b.orphaned(t, end == "the server is fenced")
-		})
-	}
-}
-
-// orphaned kills agent and guard of a server whose VM runs on.
-func (b *bed) orphaned(t *testing.T, fenced bool) {
-	victim := b.other(b.leader())
-	s := b.server(victim)
-	short := "back"
-	if fenced {
-		short = "fenced"
-	}
-	vm := b.launch(short, victim, "ha=on")
-	b.rising(vm)
-	b.protected(vm)
+	leader := b.leader()
+	returns := b.other(leader)
+	fenced := b.other(leader, returns)
+	one, two := b.launch("back", returns, "ha=on"), b.launch("fenced", fenced, "ha=on")
+	b.settle(one, two)
 	at := time.Now()
-	b.must(s.Kill(within(t, 5*time.Second), lab.Guard))
-	b.must(s.Kill(within(t, 5*time.Second), lab.Agent))
-	v, err := b.p.UntilVM(within(t, recovery), vm, "is refused by its disk lock", func(v *pb.VMView) bool {
-		return v.GetClaim().GetServer() != victim && v.GetStatus() == pb.VMStatus_VM_STATUS_STARTING && strings.Contains(v.GetReason(), "lock")
-	})
-	b.must(err)
-	t.Logf("the pool says, %v after both died: %s", time.Since(at).Round(time.Millisecond), v.GetReason())
-	b.quiet(4*time.Second, vm)
-	b.startedTimes(vm, 1)
-	if h := v.GetHome(); len(h.GetFailures()) > 0 || h.GetFailed() {
-		t.Errorf("a refusal by the disk lock counts as a failure: %v", h)
+	for _, name := range []string{returns, fenced} {
+		b.must(b.server(name).Kill(within(t, 5*time.Second), lab.Guard))
+		b.must(b.server(name).Kill(within(t, 5*time.Second), lab.Agent))
+	}
+	for vm, home := range map[string]string{one: returns, two: fenced} {
+		v, err := b.p.UntilVM(within(t, recovery), vm, "is refused by its disk lock", func(v *pb.VMView) bool {
+			return v.GetClaim().GetServer() != home && v.GetStatus() == pb.VMStatus_VM_STATUS_STARTING && strings.Contains(v.GetReason(), "lock")
+		})
+		b.must(err)
+		t.Logf("the pool says, %v after both died: %s", time.Since(at).Round(time.Millisecond), v.GetReason())
+	}
+	b.quiet(4*time.Second, one, two)
+	for _, vm := range []string{one, two} {
+		b.startedTimes(vm, 1)
+		v, err := b.p.VM(within(t, 5*time.Second), vm)
+		b.must(err)
+		if h := v.GetHome(); len(h.GetFailures()) > 0 || h.GetFailed() {
+			t.Errorf("a refusal by the disk lock counts as a failure of %s: %v", vm, h)
+		}
 	}
 	freed := time.Now()
-	if fenced {
-		b.off(victim)
-	} else {
-		b.must(s.Start(lab.Guard))
-		b.must(s.Start(lab.Agent))
+	b.must(b.server(returns).Start(lab.Guard))
+	b.must(b.server(returns).Start(lab.Agent))
+	b.off(fenced)
+	for _, vm := range []string{one, two} {
+		next, old := b.restarted(vm, freed), b.lives(vm)[0]
+		if old.Died.IsZero() || next.Spans[0].From.Before(old.Died) {
+			t.Errorf("%s executes on %s at %s; its old process died %s", vm, next.Server, clock(next.Spans[0].From), clock(old.Died))
+		}
 	}
-	next := b.restarted(vm, freed)
-	old := b.lives(vm)[0]
-	if old.Died.IsZero() || next.Spans[0].From.Before(old.Died) {
-		t.Errorf("%s executes on %s at %s; its old process died %s", vm, next.Server, clock(next.Spans[0].From), clock(old.Died))
-	}
-	b.rising(vm)
-	b.startedTimes(vm, 2)
-	if fenced {
-		b.on(victim)
-	}
+	b.rising(one, two)
+	b.startedTimes(one, 2)
+	b.startedTimes(two, 2)
+	b.on(fenced)
 	b.must(b.p.UntilUp(within(t, 30*time.Second)))
 }
 
@@ -145,8 +137,7 @@ func TestVMsOutliveAKilledLibvirtdAndAreAdopted(t *testing.T) {
 	victim := b.other(b.leader())
 	s := b.server(victim)
 	vm, plain := b.launch("ha", victim, "ha=on"), b.launch("plain", victim)
-	b.rising(vm, plain)
-	b.protected(vm)
+	b.settle(vm, plain)
 	b.must(s.Kill(within(t, 5*time.Second), lab.Libvirtd))
 	b.quiet(2*time.Second, vm, plain)
 	b.must(s.Start(lab.Libvirtd))

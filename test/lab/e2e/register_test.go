@@ -106,7 +106,7 @@ func TestBadDefinitionsAreRefusedAndNothingIsRegistered(t *testing.T) {
 	for what, c := range map[string]struct{ xml, want string }{
 		"no XML at all":               {"this is no XML", ""},
 		"half of the XML":             {good[:len(good)/2], ""},
-		"what libvirt does not know":  {swap("machine='q35'", "machine='abacus'"), "abacus"},
+		"what libvirt does not know":  {swap("machine='q35'", "machine='abacus'"), "libvirt on srv-1 rejects the definition"},
 		"a shareable disk":            {swap("<target dev='vda'", "<shareable/><target dev='vda'"), "share"},
 		"a control character in name": {swap("<name>", "<name>a&#9;"), "name"},
 		"a path for a name":           {swap("<name>", "<name>../"), "name"},

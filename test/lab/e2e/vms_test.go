@@ -46,19 +46,34 @@ func pairs(settings []string) map[string]string {
 	return set
 }
 
-// launch registers and starts a VM on a server, without tying it to that server for later. It does not wait for
-// the guest: see running.
+// launch registers a VM and has it started on a server, without tying it to that server for later. It waits for
+// nothing: see settle.
 func (b *bed) launch(short, server string, settings ...string) string {
 	b.t.Helper()
 	vm := b.register(lab.VM{Name: b.name(short)}, append(settings, "prefer="+server)...)
 	b.start(vm)
-	v, err := b.p.UntilStatus(within(b.t, boot), vm, pb.VMStatus_VM_STATUS_RUNNING)
-	b.must(err)
-	if got := v.GetClaim().GetServer(); got != server {
-		b.t.Fatalf("%s started on %s, want its preferred server %s", vm, got, server)
-	}
-	b.set(vm, "prefer=")
+	b.homes[vm] = server
 	return vm
+}
+
+// settle waits until the VMs that were launched run where they should, their guests write, those with HA are
+// protected, and etcd's votes are where they belong: what a test does next is what it shows.
+func (b *bed) settle(vms ...string) {
+	b.t.Helper()
+	ctx := within(b.t, boot)
+	for _, vm := range vms {
+		v, err := b.p.UntilStatus(ctx, vm, pb.VMStatus_VM_STATUS_RUNNING)
+		b.must(err)
+		if got := v.GetClaim().GetServer(); got != b.homes[vm] {
+			b.t.Fatalf("%s started on %s, want its preferred server %s", vm, got, b.homes[vm])
+		}
+		b.set(vm, "prefer=")
+		if v.GetVm().GetHa() {
+			b.protected(vm)
+		}
+	}
+	b.rising(vms...)
+	b.must(b.p.UntilVoters(within(b.t, 30*time.Second), 3))
 }
 
 func (b *bed) start(vm string) {
@@ -94,7 +109,7 @@ func (b *bed) protected(vms ...string) {
 	}
 }
 
-// restartedOn waits until a VM executes elsewhere than before a fault, and returns the process.
+// restarted waits until a VM executes elsewhere than before a fault, and returns the process.
 func (b *bed) restarted(vm string, after time.Time) lab.Life {
 	b.t.Helper()
 	life, err := b.w.UntilExecuting(within(b.t, recovery), vm, after)

@@ -49,6 +49,10 @@ func (p *Pool) Voters(ctx context.Context) ([]Voter, error) {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
+	return p.voters(ctx, c)
+}
+
+func (p *Pool) voters(ctx context.Context, c *clientv3.Client) ([]Voter, error) {
 	ask, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	list, err := c.MemberList(ask)
@@ -103,8 +107,13 @@ func (p *Pool) UntilVoters(ctx context.Context, n int) error {
 	if servers := len(p.Lab.Servers()); servers < n {
 		n = 1
 	}
+	c, err := p.Etcd(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
 	return until(ctx, fmt.Sprintf("etcd has %d voters", n), func() (bool, string) {
-		voters, err := p.Voters(ctx)
+		voters, err := p.voters(ctx, c)
 		if err != nil {
 			return false, err.Error()
 		}

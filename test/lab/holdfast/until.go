@@ -10,7 +10,7 @@ import (
 )
 
 // askEvery is how often the pool is asked while something is waited for.
-const askEvery = 50 * time.Millisecond
+const askEvery = 100 * time.Millisecond
 
 // until asks done every so often until it says yes or ctx ends; what it said last goes into the error.
 func until(ctx context.Context, what string, done func() (bool, string)) error {

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -158,18 +159,32 @@ func (f Failover) ready(ctx context.Context, l *lab.Lab, p *holdfast.Pool, etcdL
 		return nil, err
 	}
 	name := v.GetClaim().GetServer()
-	lead := name
+	if err := f.placeEtcdLeader(ctx, l, p, name, etcdLeads); err != nil {
+		return nil, err
+	}
+	return l.Server(name)
+}
+
+// placeEtcdLeader moves etcd's leadership to a server, or away from it. Members that have just started answer late.
+func (f Failover) placeEtcdLeader(ctx context.Context, l *lab.Lab, p *holdfast.Pool, server string, there bool) error {
+	lead := server
 	for _, s := range l.Servers() {
-		if !etcdLeads && s.Name() != name {
+		if !there && s.Name() != server {
 			lead = s.Name()
 		}
 	}
-	if now, err := p.EtcdLeader(ctx); err != nil || (now == name) != etcdLeads {
-		if err := p.MoveEtcdLeader(ctx, lead); err != nil {
-			return nil, err
+	for {
+		now, err := p.EtcdLeader(ctx)
+		if err == nil && (now == server) == there {
+			return nil
+		}
+		if err == nil {
+			err = p.MoveEtcdLeader(ctx, lead)
+		}
+		if wait := pause(ctx, 200*time.Millisecond); wait != nil {
+			return errors.Join(wait, err)
 		}
 	}
-	return l.Server(name)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
