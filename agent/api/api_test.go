@@ -46,6 +46,9 @@ func TestTheSameRequestIDGivesTheSameOperation(t *testing.T) {
 	if err != nil || other.GetOperation().GetId() == first.GetOperation().GetId() {
 		t.Errorf("another request ID gave %v, %v", other, err)
 	}
+	if _, err := b.StopVM(as(t), &pb.StopVMRequest{Vm: "db", RequestId: "r-1"}); !errors.Is(err, pool.ErrExists) {
+		t.Errorf("the ID of another VM's request: %v, want that it is taken", err)
+	}
 }
 
 func TestARaceIsDecidedAnew(t *testing.T) {
@@ -176,6 +179,18 @@ func TestAServerThatHoldsVMsIsNotRemoved(t *testing.T) {
 	if !strings.Contains(err.Error(), "web") {
 		t.Errorf("%q does not list the VMs", err)
 	}
+}
+
+func TestTheLastServerStays(t *testing.T) {
+	b := newBench(t)
+	for _, id := range []string{"srv-2", "srv-3"} {
+		if _, err := b.RemoveServer(as(t), &pb.RemoveServerRequest{Server: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.pool.Snapshot()
+	_, err := b.RemoveServer(as(t), &pb.RemoveServerRequest{Server: "srv-1"})
+	b.wantRefusal(t, before, err, "LAST_SERVER")
 }
 
 func TestAFailedVMIsStartedOnlyAfterItWasCleared(t *testing.T) {

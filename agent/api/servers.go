@@ -114,7 +114,8 @@ func withLabels(old, set map[string]string) (map[string]string, error) {
 	return out, nil
 }
 
-// RemoveServer takes a server out of the pool. It must run no VM, and be stopped or lost and fenced.
+// RemoveServer takes a server out of the pool. It must hold no VM. Its agent, if it lives, gives its session back
+// and ends.
 func (s *Server) RemoveServer(ctx context.Context, r *pb.RemoveServerRequest) (*pb.RemoveServerResponse, error) {
 	m, err := s.mark(ctx, r.GetWhy())
 	if err != nil {
@@ -128,6 +129,9 @@ func (s *Server) RemoveServer(ctx context.Context, r *pb.RemoveServerRequest) (*
 		if here := claimsOn(snap, srv.ID); len(here) > 0 {
 			return pool.Change{}, pool.Refuse("SERVER_HOLDS_VMS", "move or stop them first",
 				"%s still holds %d VMs: %s", srv.ID, len(here), listed(here))
+		}
+		if snap.Servers.Len() == 1 {
+			return pool.Change{}, pool.Refuse("LAST_SERVER", "", "%s is the last server of the pool", srv.ID)
 		}
 		if snap.Config.HA && snap.Servers.Len() <= 2 {
 			return pool.Change{}, pool.Refuse("TOO_FEW_SERVERS", "holdfast ha off, or add a server first",

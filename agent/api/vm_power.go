@@ -55,12 +55,15 @@ func (s *Server) changePower(ctx context.Context, kind pool.OperationKind, name,
 	}
 	id := s.operationID(requestID)
 	err = s.applyRetry(ctx, func(snap *pool.Snapshot) (pool.Change, error) {
-		if _, done := snap.Operations.Get(id); done {
-			return pool.Change{}, nil
-		}
 		vm, err := findVM(snap, name)
 		if err != nil {
 			return pool.Change{}, err
+		}
+		if old, done := snap.Operations.Get(id); done {
+			if old.VM != vm.ID || old.Kind != kind {
+				return pool.Change{}, fmt.Errorf("request ID %s was used to %v %s; a new request needs a new one: %w", clean(requestID), old.Kind, old.VM, pool.ErrExists)
+			}
+			return pool.Change{}, nil
 		}
 		claim, _ := snap.Claims.Get(vm.ID)
 		if p.check != nil {

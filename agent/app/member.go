@@ -57,8 +57,12 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 	var seen pool.Table[pool.VMID, pool.VM]
 	nextFacts := a.e.Clock.Now()
 	for ctx.Err() == nil {
+		snap := a.Snapshot()
+		if !snap.Servers.Has(a.cfg.Server) && !snap.Unreadable("servers", string(a.cfg.Server)) {
+			return a.removed(ctx, session)
+		}
 		now := a.e.Clock.Now()
-		vms := a.Snapshot().VMs
+		vms := snap.VMs
 		full := !now.Before(nextFacts) || !a.capacityKnown()
 		if full {
 			nextFacts = now.Add(factsEvery)
@@ -75,6 +79,16 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		sig.Wait(ctx, storageEvery)
 	}
 	return nil
+}
+
+// removed gives the session of a server back that is no longer registered. The agent ends with the error.
+func (a *Agent) removed(ctx context.Context, session *lease.Session) error {
+	ctx, cancel := a.e.Clock.WithTimeout(ctx, factsLimit)
+	defer cancel()
+	if err := session.Release(ctx); err != nil {
+		a.e.Log.Warn("giving the session back", "err", err)
+	}
+	return pool.Refuse("SERVER_REMOVED", "stop and disable its units; to come back it joins anew", "%s was removed from pool %s", a.cfg.Server, a.cfg.Pool)
 }
 
 // storageEvery is how often the path to the shared storage is looked at.
