@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -12,7 +13,22 @@ import (
 // zapTo makes a zap logger, which etcd wants, that writes to a slog logger, from level on, and nothing while quiet:
 // when it is stopped, etcd reports each closed listener as an error.
 func zapTo(log *slog.Logger, level slog.Level, quiet *atomic.Bool) *zap.Logger {
-	return zap.New(&core{log: log, level: level, quiet: quiet})
+	return zap.New(&core{log: log, level: level, quiet: quiet}, zap.WithPanicHook(onPanic{}))
+}
+
+// notListed is what etcd panics with when a client's request meets the removal of the very member that serves it: it
+// asks whether it is in the list, then whether it is a learner (3.7.3, api/v3rpc/interceptor.go). That member is about
+// to stop; only the request has to end.
+const notListed = "failed to find local ID in cluster members"
+
+type onPanic struct{}
+
+// OnWrite implements zapcore.CheckWriteHook.
+func (onPanic) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
+	if e.Message == notListed {
+		runtime.Goexit()
+	}
+	zapcore.WriteThenPanic.OnWrite(e, fields)
 }
 
 type core struct {

@@ -52,7 +52,8 @@ type Wish struct {
 
 // Votes returns how many seats should vote in a pool with that many servers of which so many seats can be used:
 // 3 up to 4 servers, 5 from 5 on, never more than there are seats, never an even number, for an even number of
-// votes survives no more losses than one vote less. Source: docs/safety.md, "Votes".
+// votes survives no more losses than one vote less. Source: docs/operations.md,
+// "Losing etcd".
 func Votes(servers, seats int) int {
 	n := 3
 	if servers >= 5 {

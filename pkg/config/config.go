@@ -94,7 +94,7 @@ type Etcd struct {
 type TLS struct {
 	// CA is the pool's authority; a certificate that it did not sign is refused.
 	CA string `yaml:"ca,omitempty"`
-	// CAKey signs the certificates of servers that join. docs/operations.md, "The pool's CA", has the trade-off.
+	// CAKey signs the certificates of servers that join. docs/operations.md, "Making a pool", has the trade-off.
 	CAKey string `yaml:"ca_key,omitempty"`
 	Cert  string `yaml:"cert,omitempty"`
 	Key   string `yaml:"key,omitempty"`

@@ -13,7 +13,7 @@
 // certificate, and no server's death takes that ability away. The price: root on one server can make any identity
 // of the pool. Root on a server can already reach every disk of the shared storage and write every claim in etcd,
 // so this adds no new power over VMs; it makes removal of a compromised server a matter of a new CA. A witness has
-// no CA key. docs/operations.md, "The pool's CA".
+// no CA key. docs/operations.md, "Making a pool".
 //
 // What the package does not do: revocation lists (a removed server is refused by name elsewhere), and decisions on
 // what a role may do (pkg/rpc). Nothing here reads the clock except through TLS itself; callers pass the time.
