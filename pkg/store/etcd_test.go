@@ -141,19 +141,35 @@ func TestTheMirrorMovesOnWhenItsMemberFreezes(t *testing.T) {
 
 func TestTheMirrorStopsWhenEtcdWasSetBack(t *testing.T) {
 	t.Parallel()
+	// Younger, though of the same incarnation, as after restoring a backup.
+	replaced(t, life, 0)
+}
+
+func TestTheMirrorStopsAtAnotherPoolsEtcdThatIsFurtherOn(t *testing.T) {
+	t.Parallel()
+	// A watch from the last revision on would show nothing strange.
+	replaced(t, "22222222-2222-2222-2222-222222222222", 50)
+}
+
+// replaced puts another etcd, of that incarnation and with so many more writes, at the address of the mirror's.
+func replaced(t *testing.T, incarnation string, writes int) {
+	t.Helper()
 	r := start(t, 1)
 	for i := range 10 {
 		r.at(r.commit(r.claim("a", i)))
 	}
-	// Another etcd at the same address: younger, though of the same incarnation, as after restoring a backup.
-	younger := etcdtest.Start(t, 1)
-	if _, err := store.New(younger.Open(), r.keys).Commit(t.Context(), kv.Txn{Then: []kv.Op{r.keys.PutConfig(pool.DefaultConfig("lab", life))}}); err != nil {
-		t.Fatal(err)
+	other := etcdtest.Start(t, 1)
+	there := store.New(other.Open(), r.keys)
+	ops := []kv.Op{r.keys.PutConfig(pool.DefaultConfig("lab", incarnation))}
+	for i := range writes + 1 {
+		if _, err := there.Commit(t.Context(), kv.Txn{Then: ops}); err != nil {
+			t.Fatal(err)
+		}
+		ops = []kv.Op{r.claim("a", i)}
 	}
-	r.etcd.Member(0).Redirect(younger.Member(0))
+	r.etcd.Member(0).Redirect(other.Member(0))
 	select {
 	case err := <-r.ended:
-		r.ended <- nil
 		if !errors.Is(err, store.ErrOtherLife) {
 			t.Errorf("Run: %v, want %v", err, store.ErrOtherLife)
 		}

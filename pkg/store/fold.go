@@ -52,8 +52,8 @@ func newFold(keys Keys, incarnation string) *fold {
 
 // list replaces everything by what a list found at rev. Its error is ErrOtherLife.
 func (f *fold) list(all []kv.KeyValue, rev pool.Revision) error {
-	if rev < f.snap.Revision {
-		return fmt.Errorf("%w: revision %d is older than %d, which was seen before; it was restored from a backup, or is another etcd", ErrOtherLife, rev, f.snap.Revision)
+	if err := f.notBack(rev); err != nil {
+		return err
 	}
 	if f.known(rev) {
 		return nil
@@ -77,6 +77,48 @@ func (f *fold) list(all []kv.KeyValue, rev pool.Revision) error {
 	}
 	f.finish()
 	return nil
+}
+
+// notBack refuses a revision before the one that was seen.
+func (f *fold) notBack(rev pool.Revision) error {
+	if rev >= f.snap.Revision {
+		return nil
+	}
+	return fmt.Errorf("%w: its revision is %d, but %d was seen before; it was restored from a backup, or is another etcd",
+		ErrOtherLife, rev, f.snap.Revision)
+}
+
+// same checks that an etcd which holds this config (or none) at rev is the one that was folded so far.
+func (f *fold) same(config []kv.KeyValue, rev pool.Revision) error {
+	if err := f.notBack(rev); err != nil {
+		return err
+	}
+	if len(config) == 0 {
+		return f.missing()
+	}
+	c, err := readConfig(config[0])
+	if err != nil {
+		return nil //nolint:nilerr // it cannot be read, which the watch will report; that is no sign of another life
+	}
+	return f.livesAs(c)
+}
+
+// livesAs refuses a config of another life of the pool.
+func (f *fold) livesAs(c pool.Config) error {
+	if f.incarnation == "" || c.Incarnation == f.incarnation {
+		return nil
+	}
+	return fmt.Errorf("%w: its data is of incarnation %s, this agent belongs to %s; point the agent at its own etcd, or join the pool again",
+		ErrOtherLife, brief(c.Incarnation), f.incarnation)
+}
+
+// missing refuses a pool without a config if this agent knows that there was one.
+func (f *fold) missing() error {
+	if f.incarnation == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: there is no key %s, so the pool that this agent belongs to is not there; check the endpoints, or rebuild the pool",
+		ErrOtherLife, f.keys.Config())
 }
 
 // listConfig takes the config first: whether records belong to this life of the data hangs on it.
@@ -215,13 +257,10 @@ func (f *fold) putConfig(entry kv.KeyValue) error {
 		f.next.Config = f.configInstead(entry.ModRevision)
 		return nil
 	}
-	if f.incarnation == "" {
-		f.incarnation = c.Incarnation
+	if err := f.livesAs(c); err != nil {
+		return err
 	}
-	if c.Incarnation != f.incarnation {
-		return fmt.Errorf("%w: its data is of incarnation %s, this agent belongs to %s; point the agent at its own etcd, or join the pool again",
-			ErrOtherLife, brief(c.Incarnation), f.incarnation)
-	}
+	f.incarnation = c.Incarnation
 	f.mark(entry.Key, nil)
 	f.next.Config = c
 	return nil
@@ -229,11 +268,8 @@ func (f *fold) putConfig(entry kv.KeyValue) error {
 
 // noConfig handles a pool without a config. An agent that knows its incarnation does not go on without.
 func (f *fold) noConfig() error {
-	if f.incarnation != "" {
-		return fmt.Errorf("%w: there is no key %s, so the pool that this agent belongs to is not there; check the endpoints, or rebuild the pool", ErrOtherLife, f.keys.Config())
-	}
 	f.next.Config = pool.Config{}
-	return nil
+	return f.missing()
 }
 
 func (f *fold) configInstead(rev pool.Revision) pool.Config {

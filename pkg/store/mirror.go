@@ -173,7 +173,8 @@ func (m *Mirror) follow(ctx context.Context) error {
 	return err
 }
 
-// start lists the first time; later it makes sure that etcd still is what it was, and has not gone back in time.
+// start lists the first time; later it makes sure that etcd still holds the same life of the pool and has not gone
+// back in time: a watch would not tell, and would mix the two.
 func (m *Mirror) start(ctx context.Context) error {
 	have := m.Snapshot()
 	if have.Revision == 0 {
@@ -181,15 +182,13 @@ func (m *Mirror) start(ctx context.Context) error {
 	}
 	ctx, cancel := m.clock.WithTimeout(ctx, readLimit)
 	defer cancel()
-	rev, err := m.store.Revision(ctx)
+	config := m.store.keys.Config()
+	// A guard that never holds makes the transaction show the config and the revision of one moment.
+	res, err := m.store.edge.Txn(ctx, kv.Txn{If: []kv.Compare{kv.ModIs(config, -1)}, Read: []string{config}})
 	if err != nil {
-		return err
+		return fmt.Errorf("look whether etcd is still the same: %w", err)
 	}
-	if rev < have.Revision {
-		return fmt.Errorf("%w: its revision is %d, but %d was seen before; it was restored from a backup, or is another etcd",
-			ErrOtherLife, rev, have.Revision)
-	}
-	return nil
+	return m.fold.same(res.Found, res.Revision)
 }
 
 func (m *Mirror) list(ctx context.Context) error {
