@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,6 +159,26 @@ func TestVMsOutliveAKilledLibvirtdAndAreAdopted(t *testing.T) {
 	b.must(err)
 	_, err = b.p.UntilStatus(within(t, 10*time.Second), vm, pb.VMStatus_VM_STATUS_STOPPED)
 	b.must(err)
+}
+
+func TestVMWhoseQEMUDiesIsStartedAgainWhereItWas(t *testing.T) {
+	b := prepare(t)
+	home := b.other(b.leader())
+	vm, plain := b.launch("ha", home, "ha=on"), b.launch("plain", home)
+	b.settle(vm, plain)
+	at := time.Now()
+	for _, name := range []string{vm, plain} {
+		b.must(syscall.Kill(b.lives(name)[0].PID, syscall.SIGKILL))
+	}
+	if life := b.restarted(vm, at); life.Server != home {
+		t.Errorf("%s was started on %s, want %s where it was", vm, life.Server, home)
+	}
+	v, err := b.p.UntilStatus(within(t, 10*time.Second), plain, pb.VMStatus_VM_STATUS_FAILED)
+	b.must(err)
+	t.Logf("the pool says: %s", v.GetReason())
+	b.rising(vm)
+	b.startedTimes(vm, 2)
+	b.startedTimes(plain, 1)
 }
 
 // session is the server's session as the pool has it.
