@@ -59,7 +59,7 @@ func root() *cobra.Command {
 		withSettings("run", "run the agent (the same as no command)", &path, runAgent),
 		withSettings("guard", "run the guard: stops protected VMs when the session runs out", &path, runGuard),
 		withSettings("etcd", "run this machine's member of the pool's embedded etcd", &path, runEtcd),
-		initCommand(), tokenCommand(&path), joinCommand(), simulateCommand(),
+		initCommand(), tokenCommand(&path), joinCommand(), demoCommand(), simulateCommand(),
 	)
 	return cmd
 }

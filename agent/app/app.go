@@ -196,7 +196,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	a.session, a.lead = session, candidate
 	a.mu.Unlock()
 	session.Subscribe(rec.Wake())
-	a.data.mirror.Subscribe(rec.Wake())
+	a.data.mirror.Subscribe(rec.Snapshots())
 	run("session", session.Run)
 	run("reconciler", rec.Run)
 	run("member record", func(ctx context.Context) error { return a.keepMember(ctx, rec, session) })

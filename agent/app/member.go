@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -71,7 +72,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		a.lookAtNeeds(ctx, vms, seen, known, full)
 		seen = vms
 		a.lookAtServer(ctx, rec, full)
-		if _, ok := session.Current(); ok {
+		if info, ok := session.Current(); ok && a.memberDiffers(snap, info) {
 			if err := session.UpdateMember(ctx, nil); err != nil && ctx.Err() == nil {
 				a.e.Log.Debug("member record", "err", err)
 			}
@@ -79,6 +80,16 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		sig.Wait(ctx, storageEvery)
 	}
 	return nil
+}
+
+// memberDiffers reports whether the member record in snap is not what this server would write now.
+func (a *Agent) memberDiffers(snap *pool.Snapshot, info lease.Info) bool {
+	m, ok := snap.Members.Get(a.cfg.Server)
+	if !ok || m.Session != info.Session {
+		return true
+	}
+	stored := a.data.store.Keys().PutMember(m, info.LeaseID).Value
+	return !bytes.Equal(stored, a.memberValue(info.LeaseID))
 }
 
 // removed gives the session of a server back that is no longer registered. The agent ends with the error.

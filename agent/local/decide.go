@@ -259,6 +259,8 @@ func decideStop(v View) Decision {
 	switch {
 	case v.Domain.Marker != nil && !v.Domain.Marker.Started && v.Domain.State == DomainPaused:
 		return do(StepKill, "to be stopped before it ran")
+	case v.Domain.State == DomainPaused || v.Domain.State == DomainIOError:
+		return do(StepKill, "to be stopped; a paused guest cannot shut down")
 	case v.StopAsked == 0:
 		return do(StepShutdown, "wanted stopped")
 	case v.Now.Before(v.StopAsked.Add(v.StopLimit)):

@@ -80,6 +80,7 @@ func TestDecideMakesTheStepThatItsSituationAsksFor(t *testing.T) {
 		}, StepDisarm},
 		{"the guard fell silent: the claim must not promise it", func() View { v := held(); v.HasGuard, v.HeldUnder = false, 0; return v }, StepDisarm},
 		{"wanted stopped: ask the guest", func() View { v := held(); v.VM.Desired = pool.DesiredStopped; return v }, StepShutdown},
+		{"wanted stopped while paused by a disk error: force, it cannot shut down", func() View { v := held(); v.VM.Desired = pool.DesiredStopped; v.Domain.State = DomainIOError; return v }, StepKill},
 		{"asked: wait", func() View { v := held(); v.VM.Desired = pool.DesiredStopped; v.StopAsked = 99; return v }, StepWait},
 		{"asked too long ago: force", func() View {
 			v := held()

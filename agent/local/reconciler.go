@@ -20,6 +20,8 @@ const (
 	retryAfter = 500 * time.Millisecond
 	// lockRetry is the pause after a start that a disk lock refused.
 	lockRetry = time.Second
+	// ioRetry is the pause after a guest was let go on after a disk error.
+	ioRetry = 2 * time.Second
 	// callLimit bounds one call to etcd or the guard.
 	callLimit = 3 * time.Second
 	// guardLimit bounds one look at the guard, a process of this server that answers within milliseconds.
@@ -45,8 +47,9 @@ type Config struct {
 // Reconciler keeps this server's VMs in line with their claims. Create it with New, call Wake whenever the pool,
 // the session, the guard or a domain changed.
 type Reconciler struct {
-	cfg  Config
-	wake clock.Signal
+	cfg       Config
+	wake      clock.Signal
+	snapshots clock.Signal
 
 	mu      sync.Mutex
 	vms     map[pool.VMID]*tracked
@@ -85,11 +88,14 @@ type guardView struct {
 
 // New returns a Reconciler; Run starts it.
 func New(cfg Config) *Reconciler {
-	return &Reconciler{cfg: cfg, wake: cfg.Clock.NewSignal(), vms: map[pool.VMID]*tracked{}, domains: map[pool.VMID]Domain{}}
+	return &Reconciler{cfg: cfg, wake: cfg.Clock.NewSignal(), snapshots: cfg.Clock.NewSignal(), vms: map[pool.VMID]*tracked{}, domains: map[pool.VMID]Domain{}}
 }
 
-// Wake is the signal to set when anything this package looks at may have changed.
+// Wake is the signal to set when the session, the guard or the storage of this server changed.
 func (r *Reconciler) Wake() clock.Signal { return r.wake }
+
+// Snapshots is the signal to set at each new snapshot. Those that do not concern this server cost little.
+func (r *Reconciler) Snapshots() clock.Signal { return r.snapshots }
 
 // GuardAnswers reports whether the guard answered last, and its watchdog's time-out.
 func (r *Reconciler) GuardAnswers() (bool, time.Duration) {
@@ -109,6 +115,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			}
 		}
 	})
+	listen.Go("local snapshots", func() { r.watchSnapshots(ctx) })
 	for ctx.Err() == nil {
 		next := r.Step(ctx, workers)
 		r.wake.Wait(ctx, next)
@@ -116,6 +123,55 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	workers.Wait()
 	listen.Wait()
 	return nil
+}
+
+// watchSnapshots wakes the loop for snapshots that concern this server.
+func (r *Reconciler) watchSnapshots(ctx context.Context) {
+	last := &pool.Snapshot{}
+	for ctx.Err() == nil {
+		snap := r.cfg.Pool.Snapshot()
+		if r.concerns(last, snap) {
+			r.wake.Set()
+		}
+		last = snap
+		r.snapshots.Wait(ctx, -1)
+	}
+}
+
+// concerns reports whether what changed between two snapshots may ask something of this server.
+func (r *Reconciler) concerns(last, snap *pool.Snapshot) bool {
+	if last.Config.Revision != snap.Config.Revision || last.Revision == 0 {
+		return true
+	}
+	was, _ := last.Servers.Get(r.cfg.Server)
+	if is, _ := snap.Servers.Get(r.cfg.Server); is.Revision != was.Revision {
+		return true
+	}
+	for id := range snap.Claims.ChangedSince(last.Claims) {
+		was, _ := last.Claims.Get(id)
+		is, _ := snap.Claims.Get(id)
+		if was.Revision != is.Revision && (r.tracks(id) || r.named(was) || r.named(is)) {
+			return true
+		}
+	}
+	for id := range snap.VMs.ChangedSince(last.VMs) {
+		was, _ := last.VMs.Get(id)
+		if is, _ := snap.VMs.Get(id); was.Revision != is.Revision && r.tracks(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Reconciler) tracks(id pool.VMID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.vms[id] != nil
+}
+
+// named reports whether a claim names this server as owner or destination.
+func (r *Reconciler) named(c pool.Claim) bool {
+	return c.Server == r.cfg.Server || c.Incoming != nil && c.Incoming.Server == r.cfg.Server
 }
 
 // Step observes once, starts a worker for each VM that needs a step, and returns how long nothing more is to be
@@ -207,8 +263,7 @@ func (r *Reconciler) candidates(snap *pool.Snapshot) []pool.VMID {
 		}
 		for id := range snap.Claims.ChangedSince(before) {
 			c, ok := snap.Claims.Get(id)
-			mine := ok && (c.Server == r.cfg.Server || c.Incoming != nil && c.Incoming.Server == r.cfg.Server)
-			if mine && r.vms[id] == nil {
+			if ok && r.named(c) && r.vms[id] == nil {
 				r.vms[id] = &tracked{}
 			}
 		}
@@ -263,10 +318,10 @@ func (r *Reconciler) dispatch(ctx context.Context, workers *clock.Group, vm pool
 
 // idle forgets a VM that this server has nothing to do with any more.
 func (r *Reconciler) idle(vm pool.VMID, v View, t *tracked) {
-	if v.Domain != nil || v.HasClaim && v.Claim.Server == r.cfg.Server {
+	if v.Domain != nil {
 		return
 	}
-	if v.HasClaim && v.Claim.Incoming != nil && v.Claim.Incoming.Server == r.cfg.Server {
+	if v.HasClaim && r.named(v.Claim) {
 		return
 	}
 	r.mu.Lock()

@@ -42,6 +42,10 @@ func (r *Reconciler) work(ctx context.Context, vm pool.VMID, t *tracked) {
 		if d.Step > StepReadClaim {
 			r.cfg.Log.Info(d.Step.String(), "vm", vm, "reason", d.Why)
 		}
+		if d.Step == StepResume && v.Domain.State == DomainIOError {
+			pause = ioRetry // it may run into the same error at once
+			break
+		}
 	}
 	r.mu.Lock()
 	t.busy = false

@@ -1,0 +1,286 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/sim"
+	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
+	"github.com/holdfast-ha/holdfast/agent/sim/world"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
+	"github.com/holdfast-ha/holdfast/pkg/lease"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	"github.com/holdfast-ha/holdfast/pkg/version"
+)
+
+// crew runs real agents in goroutines and real guards in the paced world. Its methods that begin with Start and Stop
+// are called with the scheduler to themselves.
+type crew struct {
+	ctx      context.Context //nolint:containedctx // the demo's life, given to agents that faults start
+	paced    *vtime.Paced
+	pool     string
+	endpoint string
+	address  map[string]string
+	serve    func(*grpc.Server, *app.Agent)
+	log      *slog.Logger
+	said     func(format string, args ...any)
+
+	group sync.WaitGroup
+
+	mu     sync.Mutex
+	agents map[string]*running
+	cut    map[string]bool
+	guards map[*vtime.Proc]*guard.Loop
+}
+
+// running is one agent.
+type running struct {
+	agent  *app.Agent
+	hyper  *world.Outside
+	gate   *gate
+	cancel context.CancelFunc
+}
+
+var _ world.Programs = (*crew)(nil)
+
+// StartGuard runs the real guard's loop in its process.
+func (c *crew) StartGuard(s *world.Server, p *vtime.Proc) {
+	edge := s.Processes(p)
+	loop := guard.NewLoop(guard.LoopConfig{Core: guard.NewCore(), Processes: edge, Memory: sim.GuardMemory(s, p), Pauser: edge, Clock: p, Log: c.log})
+	c.guards[p] = loop
+	p.Go("guard", func() {
+		if err := loop.Run(context.Background()); err != nil {
+			c.said("the guard of %s ended: %v", s.Name, err)
+		}
+	})
+}
+
+// StartAgent runs a real agent beside the world until its process dies.
+func (c *crew) StartAgent(s *world.Server, p *vtime.Proc) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	hyper := s.Outside(c.paced, p)
+	p.Go("life", func() {
+		defer cancel()
+		_ = p.Sleep(context.Background(), 100*365*24*time.Hour) // until the process is killed
+	})
+	state := sim.LeaseState(s, p)
+	name := s.Name
+	c.group.Add(1)
+	go func() {
+		defer c.group.Done()
+		if err := c.runAgent(ctx, cancel, s, p, hyper, &outsideState{c.paced, p, state}); err != nil && ctx.Err() == nil {
+			c.said("the agent of %s ended: %v", name, err)
+		}
+		c.paced.Do(func() { s.AgentEnded(p, false) })
+	}()
+}
+
+// StopAgent lets an agent hand its session over and end.
+func (c *crew) StopAgent(s *world.Server, restart bool) {
+	c.mu.Lock()
+	r := c.agents[s.Name]
+	c.mu.Unlock()
+	p := s.Agent()
+	if r == nil || p == nil {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(c.ctx, 5*time.Second)
+		defer cancel()
+		if err := r.agent.Leave(ctx); err != nil {
+			c.said("the agent of %s could not hand its session over: %v", s.Name, err)
+		}
+		c.paced.Do(func() { s.AgentEnded(p, restart) })
+	}()
+}
+
+// runAgent assembles an agent and serves its API until ctx ends.
+func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world.Server, p *vtime.Proc, hyper *world.Outside, state lease.StateStore) error {
+	etcd, err := kvetcd.Open(kvetcd.Options{Endpoints: []string{c.endpoint}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = etcd.Close() }() // nothing is left to lose
+	g := &gate{store: etcd, leases: etcd}
+	c.mu.Lock()
+	g.closed.Store(c.cut[s.Name])
+	c.mu.Unlock()
+	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, app.Edges{
+		Clock: clock.Real(), Store: g, Leases: g, LeaseState: state, Hypervisor: hyper, Needs: hyper, Capacity: hyper.Capacity,
+		Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Definitions: sim.Definitions(),
+		CanLoseOne: func(context.Context) error { return nil }, Log: c.log.With("server", s.Name),
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.address[s.Name])
+	if err != nil {
+		return fmt.Errorf("agent of %s: %w", s.Name, err)
+	}
+	srv := grpc.NewServer(rpc.ServerOptions(nil)...)
+	c.serve(srv, agent)
+	c.mu.Lock()
+	c.agents[s.Name] = &running{agent: agent, hyper: hyper, gate: g, cancel: cancel}
+	c.mu.Unlock()
+	c.group.Add(1)
+	go func() {
+		defer c.group.Done()
+		_ = srv.Serve(listener) // ends with Stop
+	}()
+	err = agent.Run(ctx)
+	srv.Stop()
+	c.mu.Lock()
+	delete(c.agents, s.Name)
+	c.mu.Unlock()
+	return err
+}
+
+// setCut opens or closes a server's way to etcd and to the other agents.
+func (c *crew) setCut(server string, cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut[server] = cut
+	if r := c.agents[server]; r != nil {
+		r.gate.closed.Store(cut)
+	}
+}
+
+// outsideState keeps a session under the simulated server's /run, while its process lives.
+type outsideState struct {
+	paced *vtime.Paced
+	proc  *vtime.Proc
+	inner lease.StateStore
+}
+
+var errEnded = errors.New("the agent's process has ended")
+
+func (o *outsideState) Load() (st lease.State, ok bool, err error) {
+	err = errEnded
+	o.paced.Do(func() {
+		if o.proc.Alive() {
+			st, ok, err = o.inner.Load()
+		}
+	})
+	return st, ok, err
+}
+
+func (o *outsideState) Save(st lease.State) error {
+	err := errEnded
+	o.paced.Do(func() {
+		if o.proc.Alive() {
+			err = o.inner.Save(st)
+		}
+	})
+	return err
+}
+
+// guards reaches the guard that runs on a server at the time of each call.
+type guards struct {
+	c *crew
+	s *world.Server
+	p *vtime.Proc
+}
+
+var _ guard.Client = (*guards)(nil)
+
+func (g *guards) client() (guard.Client, error) {
+	var proc *vtime.Proc
+	var loop *guard.Loop
+	g.c.paced.Do(func() {
+		proc = g.s.Guard()
+		loop = g.c.guards[proc]
+	})
+	if proc == nil || loop == nil {
+		return nil, fmt.Errorf("the guard does not answer: %w", pool.ErrUnavailable)
+	}
+	return world.NewOutsideGuard(g.c.paced, proc, loop), nil
+}
+
+// Extend implements guard.Client.
+func (g *guards) Extend(ctx context.Context, l guard.Lease) error {
+	c, err := g.client()
+	if err != nil {
+		return err
+	}
+	return c.Extend(ctx, l)
+}
+
+// Hold implements guard.Client.
+func (g *guards) Hold(ctx context.Context, h guard.Held) error {
+	c, err := g.client()
+	if err != nil {
+		return err
+	}
+	return c.Hold(ctx, h)
+}
+
+// LetGo implements guard.Client.
+func (g *guards) LetGo(ctx context.Context, vm pool.VMID) error {
+	c, err := g.client()
+	if err != nil {
+		return err
+	}
+	return c.LetGo(ctx, vm)
+}
+
+// Status implements guard.Client.
+func (g *guards) Status(ctx context.Context) (guard.Status, error) {
+	c, err := g.client()
+	if err != nil {
+		return guard.Status{}, err
+	}
+	return c.Status(ctx)
+}
+
+// peers asks the other agents, in this process.
+type peers struct {
+	c    *crew
+	self string
+}
+
+var _ api.Servers = (*peers)(nil)
+
+func (m *peers) hyper(server pool.ServerID) (*world.Outside, error) {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	r := m.c.agents[string(server)]
+	if r == nil || m.c.cut[m.self] || m.c.cut[string(server)] {
+		return nil, fmt.Errorf("server %s does not answer: %w", server, pool.ErrUnavailable)
+	}
+	return r.hyper, nil
+}
+
+// Inspect implements api.Servers.
+func (m *peers) Inspect(ctx context.Context, server pool.ServerID, xml string, needs []pool.Need) (api.Inspection, error) {
+	h, err := m.hyper(server)
+	if err != nil {
+		return api.Inspection{}, err
+	}
+	missing, err := h.Missing(ctx, needs)
+	if err != nil {
+		return api.Inspection{}, err
+	}
+	in := api.Inspection{Server: server, Missing: missing}
+	if _, err := sim.Definitions().Parse(xml); err != nil {
+		in.Rejected = err.Error()
+	}
+	return in, nil
+}
+
+// Lookup implements api.Servers: simulated servers have no domains but the pool's.
+func (m *peers) Lookup(_ context.Context, server pool.ServerID, _ string) (api.FoundDomain, bool, error) {
+	_, err := m.hyper(server)
+	return api.FoundDomain{}, false, err
+}

@@ -1,0 +1,167 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/agent/sim/simnet"
+	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
+	"github.com/holdfast-ha/holdfast/agent/sim/world"
+	"github.com/holdfast-ha/holdfast/pkg/kv"
+	"github.com/holdfast-ha/holdfast/pkg/store"
+)
+
+// Ports of a demo: agents from AgentPort on, etcd's clients at EtcdPort and its peers above.
+const (
+	AgentPort = 7400
+	EtcdPort  = 7390
+)
+
+// Options of a demo.
+type Options struct {
+	// AgentPort and EtcdPort are the first of their ranges on loopback; 0 means the defaults.
+	AgentPort, EtcdPort int
+	// Control is the UNIX socket on which statements are taken; see ControlPath.
+	Control string
+	// Serve registers an agent's services.
+	Serve func(*grpc.Server, *app.Agent)
+	// Out is told what happens to the simulated servers, a line each; nil: nobody.
+	Out io.Writer
+	// Ready is called once all VMs have been asked to start and the agents serve; nil: nobody.
+	Ready func(agents []string)
+	Log   *slog.Logger
+}
+
+// Run runs a demo until ctx ends.
+func Run(ctx context.Context, o Options) error {
+	if o.AgentPort == 0 {
+		o.AgentPort = AgentPort
+	}
+	if o.EtcdPort == 0 {
+		o.EtcdPort = EtcdPort
+	}
+	file, err := load("")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "holdfast-demo-")
+	if err != nil {
+		return fmt.Errorf("make the demo's folder: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	etcd, endpoint, err := startEtcd(ctx, dir, o.EtcdPort)
+	if err != nil {
+		return err
+	}
+	defer etcd.Close()
+	if err := writeSeed(ctx, endpoint, file, o.AgentPort); err != nil {
+		return err
+	}
+	d := newDemo(o, file, endpoint)
+	return d.run(ctx)
+}
+
+// writeSeed writes the pool's first keys.
+func writeSeed(ctx context.Context, endpoint string, f *scenario.File, port int) error {
+	db, err := openEtcd(endpoint)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }() // written and acknowledged by then
+	keys := store.NewKeys(f.Pool.Name)
+	_, err = db.Txn(ctx, kv.Txn{If: []kv.Compare{kv.Absent(keys.Config())}, Then: seed(f, keys, port, time.Now())})
+	if err != nil {
+		return fmt.Errorf("seed etcd: %w", err)
+	}
+	return nil
+}
+
+// demo is one running demo.
+type demo struct {
+	o     Options
+	file  *scenario.File
+	paced *vtime.Paced
+	world *world.World
+	crew  *crew
+	names []string
+
+	mu sync.Mutex
+}
+
+func newDemo(o Options, f *scenario.File, endpoint string) *demo {
+	s := vtime.New(uint64(time.Now().UnixNano())) //nolint:gosec // any bits will do
+	d := &demo{o: o, file: f, paced: vtime.Pace(s)}
+	opt := world.DefaultOptions()
+	piece := d.paced.Timepiece()
+	opt.Timepiece, opt.Epoch = &piece, time.Now()
+	d.world = world.New(s, simnet.New(s), nil, opt)
+	d.crew = &crew{paced: d.paced, pool: f.Pool.Name, endpoint: endpoint, address: map[string]string{}, serve: o.Serve, log: o.Log,
+		said: d.say, agents: map[string]*running{}, cut: map[string]bool{}, guards: map[*vtime.Proc]*guard.Loop{}}
+	for i, srv := range f.Servers {
+		d.world.AddServer(srv.ServerSpec)
+		d.crew.address[srv.Name] = address(o.AgentPort, i)
+		d.names = append(d.names, srv.Name)
+	}
+	for _, v := range f.VMs {
+		d.world.AddVM(v.Sim)
+	}
+	d.world.Install(d.crew)
+	d.world.Observe(func(e world.Event) { d.say("%s", e.Text) })
+	return d
+}
+
+// say prints one line of what happened.
+func (d *demo) say(format string, args ...any) {
+	if d.o.Out == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, _ = fmt.Fprintf(d.o.Out, "%s  %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...)) // a lost terminal ends the demo by its own signal
+}
+
+func (d *demo) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.crew.ctx = ctx
+	control, err := listenControl(d.o.Control)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = control.Close() }() // its file goes with it
+	go d.takeStatements(control)
+	paced := make(chan error, 1)
+	worldLife, endWorld := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWorld()
+	go func() { paced <- d.paced.Run(worldLife) }()
+	d.paced.Do(func() {
+		for _, s := range d.world.Servers() {
+			s.Start()
+		}
+	})
+	if d.o.Ready != nil {
+		var agents []string
+		for _, n := range d.names {
+			agents = append(agents, d.crew.address[n])
+		}
+		d.o.Ready(agents)
+	}
+	select {
+	case err = <-paced:
+		cancel()
+	case <-ctx.Done():
+	}
+	d.crew.group.Wait()
+	endWorld()
+	return err
+}

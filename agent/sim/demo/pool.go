@@ -1,0 +1,72 @@
+package demo
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/agent/sim"
+	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/pkg/kv"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/store"
+)
+
+// Incarnation of the demo's etcd data.
+const Incarnation = "de300000-0000-4000-8000-000000000000"
+
+// text is the demo's pool in the scenario language.
+const text = `
+pool ttl=5s
+server srv-1 memory=64G cpus=16
+server srv-2 memory=64G cpus=16
+server srv-3 memory=48G cpus=12
+vm db-main  on=srv-1 memory=16G cpus=4 priority=high
+vm db-copy  on=srv-2 memory=16G cpus=4 priority=high apart=db
+vm web-01   on=srv-1 memory=4G cpus=2 apart=web
+vm web-02   on=srv-2 memory=4G cpus=2 apart=web
+vm mail     on=srv-3 memory=8G cpus=2
+vm build    on=srv-3 memory=24G cpus=8 priority=low
+vm wiki     on=srv-1 memory=2G
+vm lab-box  on=srv-2 memory=4G ha=off
+`
+
+// load reads the demo's pool, with one statement behind it if there is one.
+func load(statement string) (*scenario.File, error) {
+	t := text
+	if statement != "" {
+		t += "at 0s " + statement + "\n"
+	}
+	f, err := scenario.Parse("demo", t)
+	if err != nil {
+		msg := err.Error()
+		if _, after, ok := strings.Cut(msg, ": "); ok && statement != "" {
+			msg = after
+		}
+		return nil, fmt.Errorf("%s: %w", msg, pool.ErrInvalid)
+	}
+	return f, nil
+}
+
+// address returns where the agent of server number i listens.
+func address(port, i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port+i)) }
+
+// seed returns the writes that make the pool: policy, registrations, and VMs that wait to be started where they
+// belong.
+func seed(f *scenario.File, keys store.Keys, port int, now time.Time) []kv.Op {
+	cfg := f.Pool.Config
+	cfg.Incarnation = Incarnation
+	ops := []kv.Op{keys.PutConfig(cfg)}
+	for i, s := range f.Servers {
+		ops = append(ops, keys.PutServer(pool.Server{ID: pool.ServerID(s.Name), Address: address(port, i)}))
+	}
+	for _, v := range f.VMs {
+		vm := v.VM
+		vm.XML, vm.Desired = sim.DomainXML(vm), pool.DesiredRunning
+		ops = append(ops, keys.PutVM(vm), keys.PutClaim(pool.Claim{VM: vm.ID, Phase: pool.PhaseUnassigned,
+			LastServer: pool.ServerID(v.On), Since: now, Incarnation: Incarnation}))
+	}
+	return ops
+}
