@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -77,6 +78,15 @@ func (o Options) address(host int) string { return fmt.Sprintf("10.77.%d.%d", o.
 // makeBridge makes the lab's switch, which is also this machine's way in.
 func (o Options) makeBridge(ctx context.Context) error {
 	br := o.bridge()
+	taken, err := net.InterfaceAddrs()
+	if err != nil {
+		return err
+	}
+	for _, a := range taken {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.String() == o.address(1) {
+			return fmt.Errorf("another lab, or something else, has this lab's network %s: choose another lab name than %q", ip, o.Name)
+		}
+	}
 	return ipBatch(ctx, 0,
 		"link add "+br+" type bridge forward_delay 0 stp_state 0",
 		"addr add "+o.address(1)+"/24 dev "+br,

@@ -100,18 +100,23 @@ func newToken(ctx context.Context, first *lab.Server) (string, error) {
 	return lines[0], nil
 }
 
-// configure adds what an operator would write into the server's settings: where the VMs' disks are.
+// labSettings is what an operator would write into a server's settings. A lab's guards must not get hold of this
+// machine's own watchdog: pulling a server's plug would reset the machine.
+const labSettings = `
+guard:
+  watchdog: "off"
+`
+
 func configure(s *lab.Server) error {
 	path := s.Path("/etc/holdfast/config.yaml")
 	have, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if strings.Contains(string(have), "\nstorage:") {
-		return nil
+	if strings.Contains(string(have), "\nguard:") {
+		return fmt.Errorf("%s has settings of the guard already", path)
 	}
-	extra := fmt.Sprintf("\nstorage:\n  - path: %s\n", s.SharedDir())
-	return os.WriteFile(path, append(have, extra...), 0o600)
+	return os.WriteFile(path, append(have, labSettings...), 0o600)
 }
 
 func untilAnswers(ctx context.Context, s *lab.Server) error {
