@@ -31,8 +31,8 @@ import (
 // leaveLimit bounds a planned stop: resigning and handing the session over.
 const leaveLimit = 5 * time.Second
 
-// runAgent wires one real agent and runs it until ctx ends. Then it leaves in good order: VMs run on.
-func runAgent(ctx context.Context, c config.Config, log *slog.Logger) error {
+// runAgent wires one real agent from the settings at path and runs it until ctx ends. Then it leaves in good order: VMs run on.
+func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logger) error {
 	id, err := pki.Open(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key})
 	if err != nil {
 		return err
@@ -67,6 +67,7 @@ func runAgent(ctx context.Context, c config.Config, log *slog.Logger) error {
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		Hypervisor: hv, Needs: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Servers: peers,
 		Definitions: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
+		CheckTTL: func(ttl time.Duration) error { return errors.Join(c.CheckTTL(ttl), c.CheckWatchdog(ttl)) },
 	})
 	if err != nil {
 		return err
@@ -76,7 +77,8 @@ func runAgent(ctx context.Context, c config.Config, log *slog.Logger) error {
 	pb.RegisterMeshServiceServer(srv, mesh.NewServer(pool.ServerID(c.Server), version.Version,
 		func() string { return agent.Snapshot().Config.Incarnation }, h))
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
-	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run}, log)
+	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run,
+		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) }}, log)
 }
 
 type runner = func(context.Context) error

@@ -35,6 +35,11 @@ func (s *Server) UpdatePool(ctx context.Context, r *pb.UpdatePoolRequest) (*pb.U
 			return "", pool.Refuse("HA_IS_ON", "holdfast ha off; set it; restart the agents one by one; holdfast ha on",
 				"the lease's life-time cannot change while HA is on")
 		}
+		if c.LeaseTTL != snap.Config.LeaseTTL && s.cfg.CheckTTL != nil {
+			if err := s.cfg.CheckTTL(c.LeaseTTL); err != nil {
+				return "", err
+			}
+		}
 		return fmt.Sprintf("%s set %s on the pool", m.By, settingsText(r.GetSet())), nil
 	})
 	return &pb.UpdatePoolResponse{Config: cfg}, err

@@ -86,7 +86,9 @@ type Config struct {
 	// CanLoseOne says whether the pool's etcd survives the loss of one server; the error says why not and what
 	// would help. Consulted when HA is switched on.
 	CanLoseOne func(ctx context.Context) error
-	Log        *slog.Logger
+	// CheckTTL refuses a life-time of leases that this server's etcd or watchdog does not go with; nil: none does.
+	CheckTTL func(ttl time.Duration) error
+	Log      *slog.Logger
 }
 
 // Server implements the services. Create it with New.

@@ -36,6 +36,8 @@ type Edges struct {
 	Definitions api.Definitions
 	// CanLoseOne says whether the pool's etcd survives the loss of one server.
 	CanLoseOne func(ctx context.Context) error
+	// CheckTTL refuses a life-time of leases that this server's settings do not go with; nil: none does.
+	CheckTTL func(ttl time.Duration) error
 	// Voter reports whether this server carries a voting member of the embedded etcd.
 	Voter func() bool
 	// LeaderWork runs while this agent leads, besides the leader's own loop; nil: none.
@@ -82,7 +84,7 @@ func New(cfg Config, e Edges) (*Agent, error) {
 		a.data.mirror.Share(e.Shared)
 	}
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
-		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, Log: e.Log})
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Log: e.Log})
 	return a, nil
 }
 
@@ -172,6 +174,9 @@ func (a *Agent) checkPool(snap *pool.Snapshot) error {
 // start builds and runs what needs the pool's policy.
 func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string, func(context.Context) error)) error {
 	timing, err := pool.NewTiming(snap.Config.LeaseTTL)
+	if err == nil && a.e.CheckTTL != nil {
+		err = a.e.CheckTTL(snap.Config.LeaseTTL)
+	}
 	if err != nil {
 		return err
 	}
