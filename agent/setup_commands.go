@@ -20,7 +20,6 @@ import (
 type machineFlags struct {
 	settings config.Config
 	address  string
-	path     string
 	storage  []string
 }
 

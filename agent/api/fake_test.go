@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
@@ -179,8 +178,6 @@ type bench struct {
 	servers *fakeServers
 	oneVote bool
 }
-
-var start = time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC)
 
 func newBench(t *testing.T) *bench {
 	t.Helper()

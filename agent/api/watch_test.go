@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,7 +57,9 @@ func TestAWatchBeginsWithASnapshotThenTellsChangesAndThatItLives(t *testing.T) {
 			t.Fatalf("after a removal: %v", d)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watch ended with %v", err)
+		}
 	})
 }
 
@@ -75,7 +78,9 @@ func TestALostServerChangesWhatIsSaidOfItsVMs(t *testing.T) {
 			t.Fatalf("delta = %v, want srv-2 and web as lost", d)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watch ended with %v", err)
+		}
 	})
 }
 
@@ -102,7 +107,9 @@ func TestEventsAreWatchedFromAKnownOneOn(t *testing.T) {
 			t.Fatalf("next event = %v", e)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watch ended with %v", err)
+		}
 		if err := b.WatchEvents(&pb.WatchEventsRequest{After: "99999999"}, st); err == nil {
 			t.Error("watching from an event that is not kept was accepted")
 		}

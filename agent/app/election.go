@@ -20,12 +20,12 @@ func (a *Agent) newCandidate(session *lease.Session) *lease.Candidate {
 	})
 }
 
-// mayLead: a server in maintenance or on its way out leaves the office to others, unless it is the only member.
+// mayLead: a server on its way out leaves the office to others, unless it is the only member.
 func (a *Agent) mayLead(context.Context) bool {
 	snap := a.Snapshot()
 	s, ok := snap.Servers.Get(a.cfg.Server)
 	if !ok {
 		return false
 	}
-	return snap.Members.Len() <= 1 || !(s.Removing || s.ShuttingDown)
+	return snap.Members.Len() <= 1 || (!s.Removing && !s.ShuttingDown)
 }

@@ -2,8 +2,8 @@ package local
 
 import "errors"
 
-// ErrDiskLocked: another process holds a lock on a disk of the VM. Never forced; the start is retried.
+// ErrDiskLocked says that another process holds a lock on a disk of the VM. Never forced; the start is retried.
 var ErrDiskLocked = errors.New("disk lock held by another process")
 
-// ErrNoDomain: the hypervisor knows no such domain.
+// ErrNoDomain says that the hypervisor knows no such domain.
 var ErrNoDomain = errors.New("no such domain")

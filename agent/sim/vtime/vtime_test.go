@@ -219,7 +219,7 @@ func TestAPanicFailsTheRunWithItsPlace(t *testing.T) {
 	s, p := newTest(t)
 	p.Go("loop", func() {
 		_ = p.Sleep(context.Background(), time.Second)
-		var none []int
+		none := make([]int, 0)
 		_ = none[len(none)]
 	})
 	err := s.Run(time.Minute)
