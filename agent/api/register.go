@@ -60,8 +60,38 @@ func (s *Server) RegisterVM(ctx context.Context, r *pb.RegisterVMRequest) (*pb.R
 	if err != nil {
 		return nil, err
 	}
+	s.awaitLacks(ctx, vm.ID, reg.lacks)
 	view, err := s.vmView(vm.ID, false)
 	return &pb.RegisterVMResponse{Vm: view, Notes: reg.notes}, err
+}
+
+// noAnswer is what a server lacks that could not be asked.
+const noAnswer = "an answer"
+
+// lacksLimit bounds awaitLacks. Servers look at a new registration at once, so it is met only by one that hangs.
+const lacksLimit = 3 * time.Second
+
+// awaitLacks waits until the servers' own records say what they lack for a new VM. Placement and the checks of HA go
+// by these records: a VM that is started, or given HA, right after its registration must not be taken for one that
+// every server can run.
+func (s *Server) awaitLacks(ctx context.Context, vm pool.VMID, lacks map[pool.ServerID][]string) {
+	ctx, cancel := s.cfg.Clock.WithTimeout(ctx, lacksLimit)
+	defer cancel()
+	sig := s.cfg.Clock.NewSignal()
+	defer s.cfg.Pool.Subscribe(sig)()
+	for ctx.Err() == nil && !lacksKnown(s.cfg.Pool.Snapshot(), vm, lacks) {
+		sig.Wait(ctx, lacksLimit)
+	}
+}
+
+// lacksKnown reports whether every member that was found to lack something says so.
+func lacksKnown(snap *pool.Snapshot, vm pool.VMID, lacks map[pool.ServerID][]string) bool {
+	for id, m := range snap.Members.All() {
+		if found := lacks[id]; len(found) > 0 && found[0] != noAnswer && len(m.Lacks[vm]) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // registerChange is the transaction: the registration and its claim, together, only if neither name nor UUID is taken.
@@ -205,7 +235,7 @@ func (s *Server) inspect(ctx context.Context, snap *pool.Snapshot, vm pool.VM, r
 		switch {
 		case errs[i] != nil:
 			reg.notes = append(reg.notes, fmt.Sprintf("%s could not be asked: %v", id, errs[i]))
-			reg.lacks[id] = []string{"an answer"}
+			reg.lacks[id] = []string{noAnswer}
 		case in.Rejected != "":
 			return fmt.Errorf("libvirt on %s rejects the definition: %s: %w", id, clean(in.Rejected), pool.ErrInvalid)
 		case len(in.Missing) > 0:

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
@@ -12,6 +14,7 @@ import (
 func TestAVMIsRegisteredStoppedTogetherWithItsClaim(t *testing.T) {
 	b := newBench(t)
 	b.servers.missing = map[pool.ServerID][]string{"srv-3": {"bridge br5"}}
+	b.sayLacks(t, "srv-3", "new", "bridge br5")
 	r, err := b.RegisterVM(as(t), &pb.RegisterVMRequest{Xml: "new", Set: map[string]string{"priority": "high", "ha": "on"}})
 	if err != nil {
 		t.Fatal(err)
@@ -25,6 +28,27 @@ func TestAVMIsRegisteredStoppedTogetherWithItsClaim(t *testing.T) {
 	if !strings.Contains(strings.Join(r.GetNotes(), "\n"), "srv-3 lacks bridge br5") {
 		t.Errorf("notes = %q", r.GetNotes())
 	}
+	// What comes next, a start or HA, goes by the servers' records: they must say it by now.
+	if m, _ := s.Members.Get("srv-3"); len(m.Lacks["new"]) == 0 {
+		t.Error("the registration is answered before srv-3's own record says what it lacks")
+	}
+}
+
+// sayLacks makes a server say in its record what it lacks for a VM, once that is registered, as its agent does.
+func (b *bench) sayLacks(t *testing.T, server pool.ServerID, vm pool.VMID, lack string) {
+	ctx, sig := t.Context(), clock.Real().NewSignal()
+	cancel := b.pool.Subscribe(sig)
+	go func() {
+		defer cancel()
+		for ctx.Err() == nil && !b.pool.Snapshot().VMs.Has(vm) {
+			sig.Wait(ctx, time.Minute)
+		}
+		b.pool.change(func(s *pool.Snapshot) {
+			m, _ := s.Members.Get(server)
+			m.Lacks = map[pool.VMID][]string{vm: {lack}}
+			s.Members = s.Members.With(server, m)
+		})
+	}()
 }
 
 func TestARunningDomainIsAdoptedWhereItRuns(t *testing.T) {
