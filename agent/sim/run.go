@@ -16,6 +16,12 @@ type Options struct {
 	Logs bool
 	// Hire makes the crew; nil for real agents and guards.
 	Hire func(*Pool) Crew
+	// Tamper switches defences off.
+	Tamper Tamper
+	// Lenient skips faults that cannot happen, such as the crash of a VM that does not run, instead of failing.
+	Lenient bool
+	// Begin is called at time 0, before the time line.
+	Begin func(*Pool)
 }
 
 // Result is how one run went.
@@ -27,6 +33,10 @@ type Result struct {
 	// Virtual is how much time the pool lived, Events how many events that were, set-up included.
 	Virtual time.Duration
 	Events  uint64
+	// Unsettled: the set-up did not come true, so that nothing was played.
+	Unsettled bool
+	// Skipped are the lines of faults that could not happen, in a lenient run.
+	Skipped []int
 }
 
 // Run plays one scenario once.
@@ -42,15 +52,18 @@ func Run(f *scenario.File, o Options) Result {
 		return r
 	}
 	defer p.Close()
-	p.Logs = o.Logs
+	p.Logs, p.tamper, p.lenient = o.Logs, o.Tamper, o.Lenient
 	if err := p.Settle(); err != nil {
-		r.Err = fmt.Errorf("%s: %w", f.Name, err)
+		r.Err, r.Unsettled = fmt.Errorf("%s: %w", f.Name, err), true
 	} else {
+		if o.Begin != nil {
+			o.Begin(p)
+		}
 		r.Err = p.Play(NewChecker(p))
 		if r.Err != nil && !IsFailure(r.Err) {
 			r.Err = fmt.Errorf("%s: at %.3fs: %w", f.Name, p.Now().Seconds(), r.Err)
 		}
 	}
-	r.Virtual, r.Events = p.Sched.Now(), p.Sched.Events()
+	r.Virtual, r.Events, r.Skipped = p.Sched.Now(), p.Sched.Events(), p.skipped
 	return r
 }

@@ -48,6 +48,10 @@ type Pool struct {
 	answered Answer
 	// onStep runs after every event of a play.
 	onStep func() error
+	tamper Tamper
+	// lenient: faults that cannot happen are skipped; skipped holds their lines.
+	lenient bool
+	skipped []int
 }
 
 // NewPool builds the servers and seeds etcd as the scenario sets them up. hire makes the crew.
@@ -94,6 +98,12 @@ func NewPool(f *scenario.File, seed uint64, sink func(Line), hire func(*Pool) Cr
 
 // Close frees the pool's coroutines.
 func (p *Pool) Close() { p.Sched.Close() }
+
+// Snapshot returns the pool as etcd holds it.
+func (p *Pool) Snapshot() *pool.Snapshot { return p.truth.snapshot() }
+
+// OnChange calls f after every commit to etcd from now on.
+func (p *Pool) OnChange(f func(Change)) { p.truth.observers = append(p.truth.observers, f) }
 
 // Now returns the virtual time since time 0.
 func (p *Pool) Now() time.Duration { return p.trace.since() }
