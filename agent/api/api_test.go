@@ -196,6 +196,10 @@ func TestTheLastServerStays(t *testing.T) {
 func TestAFailedVMIsStartedOnlyAfterItWasCleared(t *testing.T) {
 	b := newBench(t)
 	b.pool.change(func(s *pool.Snapshot) {
+		s.Config.HA = true
+		vm, _ := s.VMs.Get("web")
+		vm.HA = true
+		s.VMs = s.VMs.With("web", vm)
 		s.Homes = s.Homes.With("web", pool.Home{VM: "web", Failed: true, FailedReason: "crashed 4 times", Revision: s.Revision})
 	})
 	before := b.pool.Snapshot()
@@ -206,6 +210,20 @@ func TestAFailedVMIsStartedOnlyAfterItWasCleared(t *testing.T) {
 	}
 	if _, err := b.StartVM(as(t), &pb.StartVMRequest{Vm: "web"}); err != nil {
 		t.Errorf("start after clear: %v", err)
+	}
+}
+
+func TestAFailedVMWithoutHAIsStartedByStartAlone(t *testing.T) {
+	b := newBench(t)
+	b.pool.change(func(s *pool.Snapshot) {
+		s.Config.HA = false
+		s.Homes = s.Homes.With("web", pool.Home{VM: "web", Failed: true, FailedReason: "crashed; HA is off", Revision: s.Revision})
+	})
+	if _, err := b.StartVM(as(t), &pb.StartVMRequest{Vm: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	if h, _ := b.pool.Snapshot().Homes.Get("web"); h.Failed {
+		t.Error("it was asked to start, and still counts as failed")
 	}
 }
 

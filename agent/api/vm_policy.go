@@ -184,7 +184,7 @@ func (s *Server) RemoveVM(ctx context.Context, r *pb.RemoveVMRequest) (*pb.Remov
 		claim, ok := snap.Claims.Get(vm.ID)
 		if ok && claim.Phase != pool.PhaseUnassigned {
 			return pool.Change{}, pool.Refuse("VM_RUNS", "holdfast stop "+string(vm.ID),
-				"%s is %v by server %s; only a stopped VM can be removed", vm.ID, claim.Phase, claim.Server)
+				"%s %s; only a stopped VM can be removed", vm.ID, whereNow(claim))
 		}
 		c := pool.Change{RemoveVMs: []pool.VM{vm},
 			Events: []pool.Event{s.event("VM_REMOVED", m, "", vm.ID, "%s removed %s from the pool; its disks are left alone", m.By, vm.ID)}}
@@ -198,4 +198,18 @@ func (s *Server) RemoveVM(ctx context.Context, r *pb.RemoveVMRequest) (*pb.Remov
 		return nil, err
 	}
 	return &pb.RemoveVMResponse{}, nil
+}
+
+// whereNow says what a claim with an owner means to people.
+func whereNow(c pool.Claim) string {
+	switch c.Phase {
+	case pool.PhaseAssigned:
+		return "is starting on " + string(c.Server)
+	case pool.PhaseReleasing:
+		return "is stopping on " + string(c.Server)
+	case pool.PhaseMigrating, pool.PhaseHandedOver:
+		return "is running and on its way to another server"
+	default:
+		return "is running on " + string(c.Server)
+	}
 }

@@ -27,7 +27,7 @@ var powers = map[pool.OperationKind]power{
 }
 
 func checkStart(snap *pool.Snapshot, vm pool.VM, claim pool.Claim) error {
-	if h, ok := snap.Homes.Get(vm.ID); ok && h.Failed {
+	if h, ok := snap.Homes.Get(vm.ID); ok && h.Failed && snap.Protected(vm) {
 		return pool.Refuse("VM_FAILED", "find out why, then: holdfast clear "+string(vm.ID), "%s has failed: %s", vm.ID, h.FailedReason)
 	}
 	return nil
@@ -75,6 +75,11 @@ func (s *Server) changePower(ctx context.Context, kind pool.OperationKind, name,
 			Requested: m, RequestID: requestID, StartEpoch: claim.Epoch}
 		c := pool.Change{Operations: []pool.Operation{op},
 			Events: []pool.Event{s.event(p.event, m, "", vm.ID, "%s asked to %s %s", m.By, p.verb, vm.ID)}}
+		// Without HA nothing restarts the VM by itself, so that a start by an operator is word enough.
+		if h, ok := snap.Homes.Get(vm.ID); ok && h.Failed && kind == pool.OperationStart {
+			h.Failed, h.FailedReason, h.Failures = false, "", nil
+			c.Homes = []pool.Home{h}
+		}
 		if vm.Desired != p.desired {
 			vm.Desired, vm.DesiredMark = p.desired, m
 			c.VMs = []pool.VM{vm}

@@ -68,6 +68,8 @@ type Leader struct {
 	office pool.Leader
 	seen   map[pool.ServerID]plan.Sight
 	starts map[pool.VMID]plan.Sight
+	// storage holds what members say of the shared storage, and since when.
+	storage map[pool.ServerID]plan.StorageSight
 	// witness outlives leaderships: what this agent saw since it started.
 	witness witness
 	// behind: a write of ours may not be in the snapshot yet.
@@ -118,9 +120,10 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 		return idle // the snapshot, or the office, is about to change
 	}
 	l.seen, l.starts = plan.Look(l.seen, snap, now), plan.LookAtStarts(l.starts, snap, now)
+	l.storage = plan.LookAtStorage(l.storage, snap, now)
 	l.forgetPower()
 	l.firstLook(snap, now)
-	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts,
+	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
 		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults()})
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)
@@ -160,7 +163,7 @@ func (l *Leader) retire() {
 	if l.office.Revision != 0 {
 		l.cfg.Log.Info("not leading any more", "leader_revision", l.office.Revision)
 	}
-	l.office, l.seen, l.starts, l.behind = pool.Leader{}, nil, nil, false
+	l.office, l.seen, l.starts, l.storage, l.behind = pool.Leader{}, nil, nil, nil, false
 	l.mu.Lock()
 	l.power = nil
 	l.mu.Unlock()

@@ -304,6 +304,8 @@ func endCause(v View) pool.Cause {
 		return pool.CauseServerShutdown
 	case v.Domain.State == DomainGone && v.Domain.Panicked:
 		return pool.CausePanicked
+	case v.Domain.Exit == ExitGuest && v.StopAsked != 0:
+		return pool.CauseStopped // it powered off as it was asked to; meanwhile it is wanted running again
 	case v.Domain.Exit == ExitGuest:
 		return pool.CauseGuestShutdown
 	case v.Domain.Marker != nil && !v.Domain.Marker.Started:

@@ -141,6 +141,7 @@ func TestTheCauseOfAnEndIsTold(t *testing.T) {
 		{"the server is going down: not the guest's wish", func() View { v := gone(ExitGuest); v.ServerStopping = true; return v }, pool.CauseServerShutdown},
 		{"wanted stopped", func() View { v := gone(ExitGuest); v.VM.Desired = pool.DesiredStopped; return v }, pool.CauseStopped},
 		{"released for a move", func() View { v := gone(ExitGuest); v.Claim.Phase = pool.PhaseReleasing; return v }, pool.CauseMoved},
+		{"asked to stop, then wanted running again", func() View { v := gone(ExitGuest); v.StopAsked = 1; return v }, pool.CauseStopped},
 		{"killed by the guard", func() View { v := gone(ExitCrashed); v.GuardKilled = true; return v }, pool.CauseIsolated},
 		{"panicked, then killed", func() View { v := gone(ExitDestroyed); v.Domain.Panicked = true; return v }, pool.CausePanicked},
 		{"nothing left after a reboot", func() View { v := held(); v.Domain = nil; return v }, pool.CauseServerRestarted},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/guard"
@@ -32,6 +33,9 @@ func (r *Reconciler) work(ctx context.Context, vm pool.VMID, t *tracked) {
 		}
 		if d.Step == StepNone || d.Step == StepWait {
 			break
+		}
+		if d.Step == StepRelease {
+			d = r.blame(ctx, v, d, t)
 		}
 		err := r.carryOut(ctx, v, d, t)
 		fresh = err == nil && d.Step == StepReadClaim
@@ -147,6 +151,46 @@ func (r *Reconciler) kill(ctx context.Context, v View, d Decision) error {
 	r.remember(gone)
 	return nil
 }
+
+// blame finds out whether the guard ended a VM that seems to have died by itself: its process can be seen dead before
+// the guard has noted that. A guard's kill is no failure of the VM's.
+func (r *Reconciler) blame(ctx context.Context, v View, d Decision, t *tracked) Decision {
+	if v.HeldUnder == 0 || !(d.Cause.CountsAsFailure() || d.Cause == pool.CauseGuestShutdown) {
+		return d
+	}
+	for range blameTries {
+		gctx, cancel := r.cfg.Clock.WithTimeout(ctx, guardLimit)
+		st, err := r.cfg.Guard.Status(gctx)
+		cancel()
+		if err != nil {
+			return d
+		}
+		killed := 0
+		for _, vm := range st.Killed {
+			if vm == v.Claim.VM {
+				killed++
+			}
+		}
+		r.mu.Lock()
+		since := t.killsAtHold
+		r.mu.Unlock()
+		if killed > since {
+			d.Cause = pool.CauseIsolated
+			return d
+		}
+		noted := !slices.ContainsFunc(st.Held, func(h guard.Held) bool { return h.VM == v.Claim.VM && h.Process == v.Domain.Process })
+		if noted || r.cfg.Clock.Sleep(ctx, blamePause) != nil {
+			return d
+		}
+	}
+	return d
+}
+
+// The guard is asked blameTries times, blamePause apart, what became of a process; it notes a death within 100 ms.
+const (
+	blameTries = 5
+	blamePause = 50 * time.Millisecond
+)
 
 func (r *Reconciler) forget(vm pool.VMID) {
 	r.cfg.Hypervisor.Forget(vm)

@@ -12,7 +12,7 @@
 //
 //  1. Call Plan only while it leads, with a snapshot that shows all its own earlier writes. After a write whose
 //     outcome is unknown, read back first.
-//  2. Call Look and LookAtStarts with every snapshot before Plan, by one clock, and start with nothing at each new leadership.
+//  2. Call Look, LookAtStarts and LookAtStorage with every snapshot before Plan, by one clock, and start with nothing at each new leadership.
 //     At the beginning of a leadership, ask ColdStart once and set Input.ColdUntil accordingly.
 //  3. Apply each action's Change as one guarded transaction that also compares the leader's own election key. Apply an
 //     action only after those that it Needs were applied.

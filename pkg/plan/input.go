@@ -19,6 +19,8 @@ type Input struct {
 	Lost map[pool.ServerID]Sight
 	// Starts holds since when servers have been silent about VMs that they were told to start; see LookAtStarts.
 	Starts map[pool.VMID]Sight
+	// Storage holds what members say of their path to the shared storage, and since when; see LookAtStorage.
+	Storage map[pool.ServerID]StorageSight
 	// Known holds the sessions that this agent has seen live, and ColdUntil until when servers that ran VMs under
 	// others are given time to boot; zero unless ColdStart was true when this leadership began.
 	Known     map[pool.Session]bool

@@ -34,8 +34,9 @@ type script struct {
 	world  *plantest.World
 	lost   map[pool.ServerID]Sight
 	starts map[pool.VMID]Sight
-	power  map[pool.ServerID]Power
-	now    pool.Instant
+	storage map[pool.ServerID]StorageSight
+	power   map[pool.ServerID]Power
+	now     pool.Instant
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -72,7 +73,8 @@ func (s *script) wall() time.Time { return plantest.Start.Add(time.Duration(s.no
 func (s *script) plan() Result {
 	snap := s.world.Snapshot()
 	s.lost, s.starts = Look(s.lost, snap, s.now), LookAtStarts(s.starts, snap, s.now)
-	return Plan(Input{Snapshot: snap, Leader: s.world.Leader, Now: s.now, Wall: s.wall(), Lost: s.lost, Starts: s.starts, Power: s.power})
+	s.storage = LookAtStorage(s.storage, snap, s.now)
+	return Plan(Input{Snapshot: snap, Leader: s.world.Leader, Now: s.now, Wall: s.wall(), Lost: s.lost, Starts: s.starts, Storage: s.storage, Power: s.power})
 }
 
 func (s *script) show(r Result) string {

@@ -42,6 +42,30 @@ func Look(seen map[pool.ServerID]Sight, s *pool.Snapshot, now pool.Instant) map[
 	return next
 }
 
+// StorageSettle is how long a server must have been without its path to the shared storage, and another have had it,
+// before VMs are moved from the one to the other. Agents look every two seconds, so by then every server that lost or
+// regained it at the same moment has said so.
+const StorageSettle = 5 * time.Second
+
+// StorageSight is what a member says of its path to the shared storage, and since when this leader has seen it say so.
+type StorageSight struct {
+	Lost  bool
+	Since pool.Instant
+}
+
+// LookAtStorage returns what every member says of its path to the shared storage. seen is the result of the call before;
+// it is not changed.
+func LookAtStorage(seen map[pool.ServerID]StorageSight, s *pool.Snapshot, now pool.Instant) map[pool.ServerID]StorageSight {
+	next := make(map[pool.ServerID]StorageSight, len(seen))
+	for id, m := range s.Members.All() {
+		next[id] = StorageSight{m.StorageLost, now}
+		if old, ok := seen[id]; ok && old.Lost == m.StorageLost {
+			next[id] = old
+		}
+	}
+	return next
+}
+
 // Patience is how long a server that is up may take to say anything about a VM that it was told to start, before
 // another is tried. Starting takes seconds; libvirt alone may need five for its first QEMU after a boot.
 const Patience = 30 * time.Second

@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/holdfast-ha/holdfast/pkg/place"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -189,14 +191,32 @@ func (p *planner) offStorage(c *subject) {
 	if !c.protected || !p.server(c.claim.Server).member.StorageLost {
 		return
 	}
+	unsettled := p.storageUnsettled()
+	if slices.Contains(unsettled, c.claim.Server) {
+		return
+	}
 	r := request(p.cfg, c, p.in.Wall)
 	r.Failover = true
+	r.Exhausted = append(r.Exhausted, unsettled...)
 	choice := p.load.Best(r)
 	if choice.Server == "" {
 		return
 	}
 	p.load.Take(c.vm, choice.Server)
 	p.release(c, "", fmt.Sprintf("%s stops on %s, which has lost its path to the shared storage; %s still has it", c.vm.ID, c.claim.Server, choice.Server))
+}
+
+// storageUnsettled lists the members that have not had, or lacked, the shared storage for StorageSettle, by name. What
+// they say may be what the others are about to say too.
+func (p *planner) storageUnsettled() []pool.ServerID {
+	var out []pool.ServerID
+	for _, id := range slices.Sorted(maps.Keys(p.in.Storage)) {
+		if since := p.in.Storage[id].Since; p.elapsed(since) < StorageSettle {
+			out = append(out, id)
+			p.wake(since.Add(StorageSettle))
+		}
+	}
+	return out
 }
 
 // release tells the owner to stop the VM and let it go.
