@@ -20,6 +20,9 @@ type bounds struct {
 	// down maps VMs to since when they have been held up by nothing of their own.
 	down  map[pool.VMID]time.Duration
 	timed bool
+	// dark is when the pool was last seen without a single agent, wasDark whether it ever was.
+	dark    time.Duration
+	wasDark bool
 }
 
 // recoveryBound is how long a VM that a server could take may be down in quiet time: the lease may live twice its
@@ -46,9 +49,20 @@ func (b *bounds) event(e world.Event) {
 
 // fault gives every VM a fresh bound: what happens now may be in its way.
 func (b *bounds) fault(scenario.Statement) {
+	b.lights()
 	for id := range b.down {
 		b.down[id] = b.p.Now()
 	}
+}
+
+// lights notes moments at which no server runs an agent: after them leaders give servers time to boot.
+func (b *bounds) lights() {
+	for _, s := range b.p.World.Servers() {
+		if s.Agent() != nil {
+			return
+		}
+	}
+	b.dark, b.wasDark = b.p.Now(), true
 }
 
 // time looks at the VMs that are down, once a second while there are any.
@@ -67,6 +81,7 @@ func (b *bounds) time() {
 }
 
 func (b *bounds) look() {
+	b.lights()
 	snap := b.p.truth.snapshot()
 	var view *plan.View
 	for _, id := range slices.Sorted(maps.Keys(b.down)) {
@@ -102,7 +117,7 @@ func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bo
 	}
 	c, _ := snap.Claims.Get(id)
 	if c.Phase.Owned() && !snap.FencedFor(c.Server, c.Session) && !snap.Alive(c.Server, c.Session) {
-		return b.unfenceable(snap, c)
+		return b.unfenceable(snap, c) || b.wasDark && b.p.Now()-b.dark < plan.ColdStartGrace+b.recoveryBound()
 	}
 	if c.Phase == pool.PhaseAssigned || c.Phase.Owned() {
 		s := b.p.World.Server(string(c.Server))

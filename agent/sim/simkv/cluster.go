@@ -112,7 +112,7 @@ func (c *Cluster) SetVoters(voters []string) {
 	c.review()
 }
 
-// Down takes quorum away from everybody; Up gives it back after an election.
+// Down takes quorum away from everybody; Up gives it back, the election included.
 func (c *Cluster) Down() {
 	c.down = true
 	c.leader = ""
@@ -124,6 +124,8 @@ func (c *Cluster) Up() {
 		return
 	}
 	c.down = false
+	c.electing = false
+	c.elect()
 	c.review()
 }
 
