@@ -204,7 +204,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	a.data.mirror.Subscribe(rec.Snapshots())
 	run("session", session.Run)
 	run("reconciler", rec.Run)
-	run("member record", func(ctx context.Context) error { return a.keepMember(ctx, rec, session) })
+	run("member record", func(ctx context.Context) error { return a.keepMember(ctx, rec, session, timing.TTL) })
 	run("election", candidate.Run)
 	run("leader", a.newLeader(candidate).Run)
 	if a.e.LeaderWork != nil {

@@ -50,7 +50,7 @@ func (a *Agent) storageLost() bool {
 
 // keepMember keeps the member record true: it looks at what it says whenever a VM's registration changed, the
 // guard began or ceased to answer, and every factsEvery; storage every storageEvery.
-func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *lease.Session) error {
+func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *lease.Session, ttl time.Duration) error {
 	sig := a.e.Clock.NewSignal()
 	defer a.data.mirror.Subscribe(sig)()
 	session.Subscribe(sig)
@@ -62,6 +62,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		if !snap.Servers.Has(a.cfg.Server) && !snap.Unreadable("servers", string(a.cfg.Server)) {
 			return a.removed(ctx, session)
 		}
+		ttl = a.retime(session, snap.Config.LeaseTTL, ttl)
 		now := a.e.Clock.Now()
 		vms := snap.VMs
 		full := !now.Before(nextFacts) || !a.capacityKnown()
@@ -100,6 +101,25 @@ func (a *Agent) removed(ctx context.Context, session *lease.Session) error {
 		a.e.Log.Warn("giving the session back", "err", err)
 	}
 	return pool.Refuse("SERVER_REMOVED", "stop and disable its units; to come back it joins anew", "%s was removed from pool %s", a.cfg.Server, a.cfg.Pool)
+}
+
+// retime gives the session a changed life-time of leases, and returns the one that was looked at last. The API refuses
+// one that this server cannot keep; should one slip through, the session stays as it is.
+func (a *Agent) retime(session *lease.Session, wanted, seen time.Duration) time.Duration {
+	if wanted == seen {
+		return seen
+	}
+	timing, err := pool.NewTiming(wanted)
+	if err == nil && a.e.CheckTTL != nil {
+		err = a.e.CheckTTL(wanted)
+	}
+	if err != nil {
+		a.e.Log.Error("the pool's life-time of leases cannot be kept here", "ttl", wanted, "err", err)
+		return wanted
+	}
+	a.e.Log.Info("life-time of leases changed", "from", seen, "to", wanted)
+	session.SetTiming(timing)
+	return wanted
 }
 
 // storageEvery is how often the path to the shared storage is looked at.

@@ -206,7 +206,10 @@ func (b *bed) remove(ctx context.Context, vm string) error {
 			return fmt.Errorf("remove %s: %w", vm, err)
 		}
 	}
-	return os.Remove(b.l.Disk(vm))
+	if err := os.Remove(b.l.Disk(vm)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // within bounds a wait, and names the bound when it has passed.

@@ -48,3 +48,31 @@ func (b *bed) changes(since int64) string {
 	}
 	return strings.Join(keys, "\n")
 }
+
+func TestLeaseTimeChangedInARunningPoolMovesEverySessionAndStopsNoVM(t *testing.T) {
+	b := prepare(t)
+	leader := b.leader()
+	member := b.other(leader)
+	ha, led := b.launch("ha", member, "ha=on"), b.launch("led", leader, "ha=on")
+	b.settle(ha, led)
+	session := b.session(member)
+	for _, next := range []time.Duration{3 * time.Second, ttl} {
+		// With HA on it is refused.
+		if err := b.p.SetPool(within(t, 5*time.Second), "ttl", next.String()); err == nil {
+			t.Errorf("ttl=%v is accepted while HA is on", next)
+		}
+		b.must(b.p.SwitchHA(within(t, 5*time.Second), false))
+		b.must(b.p.SetPool(within(t, 5*time.Second), "ttl", next.String()))
+		b.must(b.p.UntilLeases(within(t, 15*time.Second), next))
+		b.must(b.p.SwitchHA(within(t, 5*time.Second), true))
+		b.protected(ha, led)
+	}
+	b.quiet(2*time.Second, ha, led)
+	if now := b.session(member); now != session {
+		t.Errorf("%s has session %d, had %d before the change", member, now, session)
+	}
+	b.booted(ha, 1)
+	b.booted(led, 1)
+	b.startedTimes(ha, 1)
+	b.startedTimes(led, 1)
+}

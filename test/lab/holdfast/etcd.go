@@ -161,6 +161,34 @@ func (p *Pool) MoveEtcdLeader(ctx context.Context, server string) error {
 	return nil
 }
 
+// UntilLeases waits until every member's lease lives as long as that.
+func (p *Pool) UntilLeases(ctx context.Context, ttl time.Duration) error {
+	c, err := p.Etcd(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return until(ctx, fmt.Sprintf("every lease lives for %v", ttl), func() (bool, string) {
+		r, err := c.Get(ctx, "/holdfast/v1/"+PoolName+"/members/", clientv3.WithPrefix())
+		if err != nil {
+			return false, err.Error()
+		}
+		good := len(r.Kvs)
+		var seen []string
+		for _, kv := range r.Kvs {
+			l, err := c.TimeToLive(ctx, clientv3.LeaseID(kv.Lease))
+			if err != nil {
+				return false, err.Error()
+			}
+			if l.GrantedTTL != int64(ttl/time.Second) {
+				good--
+			}
+			seen = append(seen, fmt.Sprintf("%s %d s", kv.Key, l.GrantedTTL))
+		}
+		return good == len(p.Lab.Servers()), strings.Join(seen, ", ")
+	})
+}
+
 // ChangedSince lists the keys that changed after a revision, for failures.
 func (p *Pool) ChangedSince(ctx context.Context, revision int64) ([]string, error) {
 	c, err := p.Etcd(ctx)

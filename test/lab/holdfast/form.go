@@ -139,6 +139,9 @@ func (p *Pool) settle(ctx context.Context, o Options, servers int) error {
 		if err := p.SetPool(ctx, "ttl", o.TTL.String()); err != nil {
 			return err
 		}
+		if err := p.UntilLeases(wait, o.TTL); err != nil {
+			return err
+		}
 	}
 	if err := p.UntilVoters(wait, 3); err != nil {
 		return err
