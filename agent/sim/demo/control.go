@@ -109,7 +109,9 @@ func (d *demo) do(statement string) error {
 	}
 	st := f.Lines[len(f.Lines)-1]
 	if st.Server == "leader" {
-		st.Server = d.leader()
+		if st.Server = d.leader(); st.Server == "" {
+			return fmt.Errorf("nobody leads at this moment: %w", pool.ErrRefused)
+		}
 	}
 	if fault, ok := faults[st.Verb]; ok {
 		d.paced.Do(func() { fault(d.world.Server(st.Server)) })
@@ -157,5 +159,5 @@ func (d *demo) leader() string {
 			return string(r.agent.Snapshot().Leader.Server)
 		}
 	}
-	return d.names[0]
+	return ""
 }

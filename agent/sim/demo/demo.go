@@ -2,9 +2,11 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -17,7 +19,9 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/sim/simnet"
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
+	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 )
 
@@ -54,6 +58,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	control, err := listenControl(o.Control)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = control.Close() }() // its file goes with it
 	dir, err := os.MkdirTemp("", "holdfast-demo-")
 	if err != nil {
 		return fmt.Errorf("make the demo's folder: %w", err)
@@ -64,27 +73,42 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer etcd.Close()
-	if err := writeSeed(ctx, endpoint, file, o.AgentPort); err != nil {
-		return err
-	}
-	d := newDemo(o, file, endpoint)
-	return d.run(ctx)
-}
-
-// writeSeed writes the pool's first keys.
-func writeSeed(ctx context.Context, endpoint string, f *scenario.File, port int) error {
 	db, err := openEtcd(endpoint)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }() // written and acknowledged by then
-	keys := store.NewKeys(f.Pool.Name)
-	_, err = db.Txn(ctx, kv.Txn{If: []kv.Compare{kv.Absent(keys.Config())}, Then: seed(f, keys, port, time.Now())})
-	if err != nil {
+	keys := store.NewKeys(file.Pool.Name)
+	if _, err = db.Txn(ctx, kv.Txn{If: []kv.Compare{kv.Absent(keys.Config())}, Then: seedPool(file, keys, o.AgentPort)}); err != nil {
 		return fmt.Errorf("seed etcd: %w", err)
+	}
+	d := newDemo(o, file, endpoint)
+	return d.run(ctx, control, func() error { return registerVMs(ctx, db, file, keys) })
+}
+
+// registerVMs asks for the VMs once all servers have joined, so that each begins where it belongs.
+func registerVMs(ctx context.Context, db *kvetcd.Etcd, f *scenario.File, keys store.Keys) error {
+	deadline := time.Now().Add(joinLimit)
+	for joined := 0; joined < len(f.Servers) && time.Now().Before(deadline); {
+		found, _, err := db.List(ctx, keys.Prefix()+"members/")
+		if ctx.Err() != nil {
+			return nil // the demo was ended meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("see who joined: %w", err)
+		}
+		if joined = len(found); joined < len(f.Servers) {
+			_ = clock.Real().Sleep(ctx, 20*time.Millisecond) // its only error is the end of ctx
+		}
+	}
+	if _, err := db.Txn(ctx, kv.Txn{Then: seedVMs(f, keys, time.Now())}); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("register the VMs: %w", err)
 	}
 	return nil
 }
+
+// joinLimit bounds the wait for the servers; the VMs are asked for all the same.
+const joinLimit = 10 * time.Second
 
 // demo is one running demo.
 type demo struct {
@@ -130,15 +154,11 @@ func (d *demo) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(d.o.Out, "%s  %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...)) // a lost terminal ends the demo by its own signal
 }
 
-func (d *demo) run(ctx context.Context) error {
+// run plays the demo, and takes statements at control, until ctx ends. began is called once the servers are on.
+func (d *demo) run(ctx context.Context, control net.Listener, began func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.crew.ctx = ctx
-	control, err := listenControl(d.o.Control)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = control.Close() }() // its file goes with it
 	go d.takeStatements(control)
 	paced := make(chan error, 1)
 	worldLife, endWorld := context.WithCancel(context.WithoutCancel(ctx))
@@ -149,7 +169,11 @@ func (d *demo) run(ctx context.Context) error {
 			s.Start()
 		}
 	})
-	if d.o.Ready != nil {
+	err := began()
+	if err != nil {
+		cancel()
+	}
+	if err == nil && d.o.Ready != nil {
 		var agents []string
 		for _, n := range d.names {
 			agents = append(agents, d.crew.address[n])
@@ -157,7 +181,8 @@ func (d *demo) run(ctx context.Context) error {
 		d.o.Ready(agents)
 	}
 	select {
-	case err = <-paced:
+	case ended := <-paced:
+		err = errors.Join(err, ended)
 		cancel()
 	case <-ctx.Done():
 	}

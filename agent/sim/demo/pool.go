@@ -43,7 +43,7 @@ func load(statement string) (*scenario.File, error) {
 	if err != nil {
 		msg := err.Error()
 		if _, after, ok := strings.Cut(msg, ": "); ok && statement != "" {
-			msg = after
+			msg = after + "; say such as: power off srv-2, power on srv-2, cut srv-1, heal all, vm crash web-01"
 		}
 		return nil, fmt.Errorf("%s: %w", msg, pool.ErrInvalid)
 	}
@@ -53,15 +53,20 @@ func load(statement string) (*scenario.File, error) {
 // address returns where the agent of server number i listens.
 func address(port, i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port+i)) }
 
-// seed returns the writes that make the pool: policy, registrations, and VMs that wait to be started where they
-// belong.
-func seed(f *scenario.File, keys store.Keys, port int, now time.Time) []kv.Op {
+// seedPool returns the writes that make the pool: policy and registrations of servers.
+func seedPool(f *scenario.File, keys store.Keys, port int) []kv.Op {
 	cfg := f.Pool.Config
 	cfg.Incarnation = Incarnation
 	ops := []kv.Op{keys.PutConfig(cfg)}
 	for i, s := range f.Servers {
 		ops = append(ops, keys.PutServer(pool.Server{ID: pool.ServerID(s.Name), Address: address(port, i)}))
 	}
+	return ops
+}
+
+// seedVMs returns the writes that register VMs which wait to be started where they belong.
+func seedVMs(f *scenario.File, keys store.Keys, now time.Time) []kv.Op {
+	var ops []kv.Op
 	for _, v := range f.VMs {
 		vm := v.VM
 		vm.XML, vm.Desired = sim.DomainXML(vm), pool.DesiredRunning

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// freePorts returns the first of n ports in a row that are free on loopback.
+func freePorts(t *testing.T, n int) int {
+	t.Helper()
+	for range 50 {
+		if first, ok := portsInARow(n); ok {
+			return first
+		}
+	}
+	t.Fatal("no free ports in a row")
+	return 0
+}
+
+func portsInARow(n int) (first int, ok bool) {
+	for i := range n {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first+i)) // first 0: any
+		if err != nil {
+			return 0, false
+		}
+		defer l.Close()
+		if i == 0 {
+			first = l.Addr().(*net.TCPAddr).Port
+		}
+	}
+	return first, first+n < 65536
+}
+
+// output collects what a program prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// demoBed is a demo that runs in this process, by its own command.
+type demoBed struct {
+	t       *testing.T
+	control string
+	agents  []string
+	client  *rpc.Client
+	printed *output
+}
+
+func startDemo(t *testing.T) *demoBed {
+	t.Helper()
+	port := freePorts(t, 5)
+	b := &demoBed{t: t, control: filepath.Join(t.TempDir(), "demo.sock"), printed: &output{}}
+	for i := range 3 {
+		b.agents = append(b.agents, fmt.Sprintf("127.0.0.1:%d", port+i))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- b.run(ctx, b.printed, "--plain", "--port", strconv.Itoa(port), "--etcd-port", strconv.Itoa(port+3))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("the demo ended with %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("the demo does not end")
+		}
+		if t.Failed() {
+			t.Logf("the demo printed:\n%s", b.printed)
+		}
+	})
+	var err error
+	if b.client, err = rpc.Dial(rpc.Target{Agents: b.agents}, rpc.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.client.Close() })
+	return b
+}
+
+// run is `holdfast-agent demo ARGS`.
+func (b *demoBed) run(ctx context.Context, out *output, args ...string) error {
+	cmd := demoCommand()
+	cmd.SetOut(out)
+	cmd.SetErr(out)
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SetArgs(append([]string{"--control", b.control}, args...))
+	return cmd.ExecuteContext(ctx)
+}
+
+// tell pulls a plug.
+func (b *demoBed) tell(words ...string) error {
+	b.t.Helper()
+	out := &output{}
+	err := b.run(b.t.Context(), out, words...)
+	if err == nil && strings.TrimSpace(out.String()) != "done" {
+		b.t.Errorf("%v: the answer is %q", words, out)
+	}
+	return err
+}
+
+// until waits until the VMs of the pool satisfy f.
+func (b *demoBed) until(what string, limit time.Duration, f func(map[string]*pb.VMView) bool) {
+	b.t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(b.t.Context(), limit)
+	defer cancel()
+	var last string
+	for {
+		r, err := pb.NewVMServiceClient(b.client).ListVMs(ctx, &pb.ListVMsRequest{})
+		vms := map[string]*pb.VMView{}
+		last = fmt.Sprint("error: ", err)
+		if err == nil {
+			last = ""
+			for _, v := range r.GetVms() {
+				vms[v.GetVm().GetId()] = v
+				last += fmt.Sprintf("%s %s on %s: %s\n", v.GetVm().GetId(), v.GetStatus(), v.GetClaim().GetServer(), v.GetReason())
+			}
+			if f(vms) {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			b.t.Fatalf("not within %v: %s; the VMs:\n%s", limit, what, last)
+		}
+	}
+}
+
+func runsOn(v *pb.VMView, servers ...string) bool {
+	return v.GetStatus() == pb.VMStatus_VM_STATUS_RUNNING && slices.Contains(servers, v.GetClaim().GetServer())
+}
+
+func TestDemoPoolRunsAndSurvivesAPulledPlug(t *testing.T) {
+	b := startDemo(t)
+	home := map[string]string{"db-main": "srv-1", "web-01": "srv-1", "wiki": "srv-1", "db-copy": "srv-2", "web-02": "srv-2",
+		"lab-box": "srv-2", "mail": "srv-3", "build": "srv-3"}
+	b.until("eight VMs run where they belong", 20*time.Second, func(vms map[string]*pb.VMView) bool {
+		for id, v := range vms {
+			if !runsOn(v, home[id]) {
+				return false
+			}
+		}
+		return len(vms) == 8
+	})
+	reflected(t, b.agents[0])
+
+	err := b.run(t.Context(), &output{}, "--plain", "--port", "1", "--etcd-port", "2")
+	if err == nil || !strings.Contains(err.Error(), "running already") {
+		t.Errorf("a second demo at the same socket: %v", err)
+	}
+	for words, want := range map[string]string{"make tea": "power off srv-2", "power off srv-9": "srv-9", "vm crash nobody": "nobody", "maintenance on srv-1": ""} {
+		if err := b.tell(strings.Fields(words)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want it refused with a word on %q", words, err, want)
+		}
+	}
+
+	if err := b.tell("power", "off", "srv-2"); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the VMs of srv-2 with HA run elsewhere, lab-box is lost", 20*time.Second, func(vms map[string]*pb.VMView) bool {
+		for id, v := range vms {
+			if id == "lab-box" && v.GetStatus() != pb.VMStatus_VM_STATUS_LOST || id != "lab-box" && !runsOn(v, "srv-1", "srv-3") {
+				return false
+			}
+		}
+		return len(vms) == 8
+	})
+	for _, vm := range []string{"db-copy", "web-02"} {
+		if n := strings.Count(b.printed.String(), vm+" starts on"); n != 2 {
+			t.Errorf("%s was started %d times, want once on srv-2 and once elsewhere", vm, n)
+		}
+	}
+	if n := strings.Count(b.printed.String(), "lab-box starts on"); n != 1 {
+		t.Errorf("lab-box was started %d times, want once", n)
+	}
+}
+
+// reflected checks that an agent tells strangers to its API what it offers, over plaintext on loopback.
+func reflected(t *testing.T, address string) {
+	t.Helper()
+	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cc.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	s, err := reflectionpb.NewServerReflectionClient(cc).ServerReflectionInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(r *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+		if err := s.Send(r); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	var names []string
+	list := ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+	for _, svc := range list.GetListServicesResponse().GetService() {
+		names = append(names, svc.GetName())
+	}
+	for _, want := range []string{"PoolService", "ServerService", "VMService", "OperationService", "EventService"} {
+		if !slices.Contains(names, "holdfast.v1."+want) {
+			t.Errorf("reflection lists %v, without %s", names, want)
+		}
+	}
+	file := ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "holdfast.v1.VMService.StartVM"}})
+	if len(file.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
+		t.Errorf("reflection does not describe StartVM: %v", file)
+	}
+}
