@@ -4,6 +4,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -296,5 +299,52 @@ func TestSettingWhatIsSetChangesNothing(t *testing.T) {
 	}
 	if mark := r.GetServer().GetServer().GetInboundLockMark(); mark.GetWhy() != "SAN work" {
 		t.Errorf("mark = %v", mark)
+	}
+}
+
+func TestPowerSwitchesThatCannotWorkAreRefusedAndChangeNothing(t *testing.T) {
+	b := newBench(t)
+	set := func(d ...*pb.FenceDevice) error {
+		_, err := b.UpdateServer(as(t), &pb.UpdateServerRequest{Server: "srv-2", SetFence: true, Fence: d})
+		return err
+	}
+	good := &pb.FenceDevice{Agent: "fence_ipmilan", Params: map[string]string{"ip": "10.0.9.1", "username": "admin"},
+		SecretFiles: map[string]string{"password": "/etc/holdfast/ipmi-password"}, Timeout: durationpb.New(20 * time.Second)}
+	if err := set(good); err != nil {
+		t.Fatal(err)
+	}
+	before := b.pool.Snapshot()
+	if s, _ := before.Servers.Get("srv-2"); len(s.Fence) != 1 || s.Fence[0].Agent != "fence_ipmilan" {
+		t.Fatalf("fence devices = %+v", s.Fence)
+	}
+	for _, c := range []struct {
+		bad  *pb.FenceDevice
+		says string
+	}{
+		{&pb.FenceDevice{}, "such as fence_ipmilan"},
+		{&pb.FenceDevice{Agent: "ipmilan"}, "such as fence_ipmilan"},
+		{&pb.FenceDevice{Agent: "/usr/sbin/fence_ipmilan"}, "without a path"},
+		{&pb.FenceDevice{Agent: "fence_../../bin/sh"}, "without a path"},
+		{&pb.FenceDevice{Agent: "fence_dummy"}, "only pretends"},
+		{&pb.FenceDevice{Agent: "fence_a", Timeout: durationpb.New(time.Hour)}, "at most 1m0s"},
+		{&pb.FenceDevice{Agent: "fence_a", Params: map[string]string{"action": "on"}}, "leave it out"},
+		{&pb.FenceDevice{Agent: "fence_a", Params: map[string]string{"ip": "1\naction=on"}}, "one line"},
+		{&pb.FenceDevice{Agent: "fence_a", Params: map[string]string{"password_script": "/bin/sh"}}, "leave it out"},
+		{&pb.FenceDevice{Agent: "fence_a", SecretFiles: map[string]string{"password": "secret"}}, "absolute path"},
+		{&pb.FenceDevice{Agent: "fence_a", Params: map[string]string{"password": "x"}, SecretFiles: map[string]string{"password": "/x"}}, "one of them"},
+	} {
+		err := set(good, c.bad)
+		if !errors.Is(err, pool.ErrInvalid) || !strings.Contains(err.Error(), "srv-2: power switch 2") || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: error %v, want one about switch 2 of srv-2 that says %q", c.bad, err, c.says)
+		}
+	}
+	if b.pool.Snapshot() != before {
+		t.Error("a refused request changed the pool")
+	}
+	if err := set(); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := b.pool.Snapshot().Servers.Get("srv-2"); len(s.Fence) != 0 {
+		t.Errorf("fence devices = %+v, want none left", s.Fence)
 	}
 }

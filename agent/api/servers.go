@@ -80,6 +80,9 @@ func (s *Server) UpdateServer(ctx context.Context, r *pb.UpdateServerRequest) (*
 			if err != nil {
 				return pool.Change{}, fmt.Errorf("fence devices of %s: %w", srv.ID, err)
 			}
+			if err := pool.CheckFence(parsed.Fence); err != nil {
+				return pool.Change{}, fmt.Errorf("fence devices of %s: %w", srv.ID, err)
+			}
 			srv.Fence = parsed.Fence
 		}
 		srv.Labels, err = withLabels(srv.Labels, r.GetLabels())
