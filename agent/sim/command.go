@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
@@ -116,6 +117,9 @@ func (p *Pool) simSetting(st scenario.Statement, s scenario.Setting) bool {
 		return true
 	}
 	im := p.World.Image(pool.VMID(st.VM))
+	if st.Verb == "set" && scenario.Defined(s.Key) {
+		return p.redefine(pool.VMID(st.VM), s)
+	}
 	if st.Verb != "set" || !scenario.SimOnly(s.Key) || im == nil {
 		return false
 	}
@@ -124,6 +128,22 @@ func (p *Pool) simSetting(st scenario.Statement, s scenario.Setting) bool {
 		return false
 	}
 	p.World.AddVM(v.Sim)
+	return true
+}
+
+// redefine changes what stands in a VM's definition and not in the pool's policy for it, as if it had been edited.
+func (p *Pool) redefine(id pool.VMID, s scenario.Setting) bool {
+	vm, ok := p.truth.snapshot().VMs.Get(id)
+	if !ok {
+		return false
+	}
+	v := scenario.VM{VM: vm, Sim: p.World.Image(id).VMSpec}
+	if err := v.Redefine(s); err != nil {
+		return false
+	}
+	v.XML = DomainXML(v.VM)
+	p.World.AddVM(v.Sim)
+	p.Etcd.Seed([]kv.Op{p.Keys.PutVM(v.VM)})
 	return true
 }
 

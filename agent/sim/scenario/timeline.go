@@ -105,6 +105,21 @@ func SimOnly(key string) bool { return slices.Contains(simOnly, key) }
 // ApplySim changes how a VM's simulated guest behaves, by one of the keys that SimOnly names.
 func (v *VM) ApplySim(s Setting) error { return apply(vmOptions, v, []Setting{s}) }
 
+// defined are keys of a VM that stand in its definition.
+var defined = []string{"memory", "cpus", "movable", "disks"}
+
+// Defined reports whether a VM's key stands in its definition, and is not a setting of the pool's.
+func Defined(key string) bool { return slices.Contains(defined, key) }
+
+// Redefine changes what stands in a VM's definition, by one of the keys that Defined names.
+func (v *VM) Redefine(s Setting) error {
+	if err := apply(vmOptions, v, []Setting{s}); err != nil {
+		return err
+	}
+	v.Sim.MemoryBytes, v.Sim.CPUs, v.Sim.BlockDisks = v.MemoryBytes, v.CPUs, !v.DiskLocks
+	return nil
+}
+
 // ApplyPool changes one of the keys of the set-up statement pool.
 func (p *Pool) ApplyPool(s Setting) error { return apply(poolOptions, p, []Setting{s}) }
 
