@@ -42,11 +42,18 @@ type Keeper struct {
 	idle     string
 }
 
-// Intervals of the loop: how soon it looks again after a change, while something is awaited, and when all is well.
+// Intervals of the loop: how soon it looks again after a change, while something is awaited (a process that starts, a
+// learner that catches up), after an error, and when all is well. Asking each member costs a connection, and whatever
+// changes in the pool wakes the loop: so the last one only finds what befell etcd alone.
 const (
-	keeperBusy = 200 * time.Millisecond
-	keeperIdle = 5 * time.Second
+	keeperBusy  = 200 * time.Millisecond
+	keeperAwait = time.Second
+	keeperRetry = 5 * time.Second
+	keeperIdle  = 10 * time.Second
 )
+
+// allWell is Plan's reason for doing nothing when there is nothing to wait for.
+const allWell = "votes are where they should be"
 
 // NewKeeper returns a keeper. Set wake when servers come, go, enter maintenance or are fenced.
 func NewKeeper(c clock.Clock, members Membership, seats Seats, announce Announcer, log *slog.Logger) *Keeper {
@@ -67,13 +74,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 			pause = 2 * keeperBusy
 		case err != nil && ctx.Err() == nil:
 			k.log.Warn("etcd votes", "action", a.Kind, "seat", a.Seat, "err", err)
-			pause = keeperIdle
+			pause = keeperRetry
 		case a.Kind == ActionNone:
 			if a.Reason != k.idle {
 				k.log.Info("etcd votes", "reason", a.Reason)
 				k.idle = a.Reason
 			}
-			pause = keeperIdle
+			if pause = keeperAwait; a.Reason == allWell {
+				pause = keeperIdle
+			}
 		default:
 			k.log.Info("etcd votes", "action", a.Kind, "seat", a.Seat, "reason", a.Reason)
 		}

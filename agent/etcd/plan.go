@@ -282,7 +282,7 @@ func (p *planner) waiting() string {
 			return "waiting for another learner, so that the number of votes stays odd"
 		}
 	}
-	return "votes are where they should be"
+	return allWell
 }
 
 // worstFirst orders seats so that the one most likely to vanish loses its vote first.
