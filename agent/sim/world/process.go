@@ -17,8 +17,13 @@ func (s *Server) NewProc(name string) *vtime.Proc {
 	return s.w.s.NewProc(name+" "+s.Name, s.time)
 }
 
-// StartAgent starts the agent if the machine runs and none does yet.
+// StartAgent starts the agent if the machine runs and none does yet; one that is stopping starts again after that, as a
+// service manager's queue has it.
 func (s *Server) StartAgent() {
+	if s.agent != nil && s.stopping == s.agent {
+		s.again = s.agent
+		return
+	}
 	if !s.booted || s.agent != nil || s.w.programs == nil {
 		return
 	}
@@ -60,6 +65,7 @@ func (s *Server) StopAgent(restart bool) {
 		return
 	}
 	s.w.emit(KindProcess, s.Name, "", "the agent of %s is asked to stop", s.Name)
+	s.stopping = s.agent
 	s.w.programs.StopAgent(s, restart)
 }
 
@@ -72,7 +78,7 @@ func (s *Server) AgentEnded(p *vtime.Proc, restart bool) {
 	s.agent = nil
 	s.edges = nil
 	p.Kill()
-	if restart {
+	if restart || s.again == p {
 		s.StartAgent()
 	}
 }

@@ -44,6 +44,8 @@ type Server struct {
 	time    vtime.Timepiece
 	// Agent and Guard are the running processes, nil if there is none.
 	agent, guard *vtime.Proc
+	// stopping is the agent that was asked to stop, again one that is to start anew after that.
+	stopping, again *vtime.Proc
 	libvirtd     bool
 	// daemon counts libvirtd's lives; a call made in an earlier one fails.
 	daemon  int
