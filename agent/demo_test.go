@@ -40,8 +40,8 @@ func portsInARow(n int) (first int, ok bool) {
 			return 0, false
 		}
 		defer l.Close()
-		if i == 0 {
-			first = l.Addr().(*net.TCPAddr).Port
+		if a, ok := l.Addr().(*net.TCPAddr); ok && i == 0 {
+			first = a.Port
 		}
 	}
 	return first, first+n < 65536
