@@ -23,7 +23,12 @@ type bounds struct {
 	// dark is when the pool was last seen without a single agent, wasDark whether it ever was.
 	dark    time.Duration
 	wasDark bool
+	// left is until when a session may outlive its agent's planned stop: if the server loses power meanwhile, its VMs wait.
+	left time.Duration
 }
+
+// restartGrace is how long a session outlives its agent's planned stop.
+const restartGrace = 60 * time.Second
 
 // recoveryBound is how long a VM that a server could take may be down in quiet time: the lease may live twice its
 // life and 2 s after a change of etcd's leader, then come L, planning, and a start.
@@ -48,8 +53,11 @@ func (b *bounds) event(e world.Event) {
 }
 
 // fault gives every VM a fresh bound: what happens now may be in its way.
-func (b *bounds) fault(scenario.Statement) {
+func (b *bounds) fault(st scenario.Statement) {
 	b.lights()
+	if st.Verb == "agent stop" || st.Verb == "agent restart" {
+		b.left = b.p.Now() + restartGrace
+	}
 	for id := range b.down {
 		b.down[id] = b.p.Now()
 	}
@@ -111,8 +119,7 @@ func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bo
 	case len(b.p.Net.Faulty()) > 0, im.StartFails != 0, len(im.Copies()) > 0:
 		return true // a copy that is paused, or held by a lock elsewhere, has trouble of its own
 	}
-	lead := b.p.World.Server(string(snap.Leader.Server))
-	if lead == nil || lead.Agent() == nil || lead.Agent().Hung() {
+	if b.p.handicapped(string(snap.Leader.Server)) {
 		return true
 	}
 	c, _ := snap.Claims.Get(id)
@@ -120,11 +127,17 @@ func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bo
 		return b.unfenceable(snap, c) || b.wasDark && b.p.Now()-b.dark < plan.ColdStartGrace+b.recoveryBound()
 	}
 	if c.Phase == pool.PhaseAssigned || c.Phase.Owned() {
-		s := b.p.World.Server(string(c.Server))
-		return s == nil || s.Agent() == nil || s.Agent().Hung() || !s.LibvirtdUp() || !s.Storage() || (s.HasGuard() && s.Guard() == nil)
+		return b.p.handicapped(string(c.Server)) || b.p.Now() < b.left+b.recoveryBound() && b.left > 0
 	}
 	status, reason := view.VM(id)
 	return status == plan.VMFailed || reason != "" && status == plan.VMWaiting
+}
+
+// handicapped reports whether something of a server is broken that its agent needs to do its work.
+func (p *Pool) handicapped(server string) bool {
+	s := p.World.Server(server)
+	return s == nil || s.Agent() == nil || s.Agent().Hung() || p.Etcd.Frozen(server) || !s.LibvirtdUp() || !s.Storage() ||
+		s.HasGuard() && (s.Guard() == nil || s.Guard().Hung())
 }
 
 // unfenceable reports whether the lost owner of a claim has no means by which it could be proven harmless.

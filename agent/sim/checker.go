@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
@@ -37,6 +38,8 @@ type Checker struct {
 	// starts and migrations of each VM at time 0.
 	starts, migrations map[pool.VMID]int
 	bounds             *bounds
+	// latest is when the latest fault or command was.
+	latest time.Duration
 }
 
 // NewChecker starts watching a settled pool.
@@ -233,6 +236,7 @@ func (c *Checker) note(subject, verb string) {
 
 // Fault notes what a fault touches. It is called before the fault happens.
 func (c *Checker) Fault(st scenario.Statement) {
+	c.latest = c.p.Now()
 	c.bounds.fault(st)
 	server, err := c.p.named(st.Server)
 	if err != nil {
@@ -262,6 +266,7 @@ func (c *Checker) Fault(st scenario.Statement) {
 
 // Command notes what an operator command touches. It is called before the command is carried out.
 func (c *Checker) Command(st scenario.Statement) {
+	c.latest = c.p.Now()
 	c.bounds.fault(st)
 	c.ruled()
 	server, err := c.p.named(st.Server)

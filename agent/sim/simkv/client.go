@@ -82,6 +82,11 @@ func (c *Cluster) Freeze(server string) { c.freeze(server, true) }
 // Thaw ends Freeze.
 func (c *Cluster) Thaw(server string) { c.freeze(server, false) }
 
+// Frozen reports whether reads and writes of a server's clients hang.
+func (c *Cluster) Frozen(server string) bool {
+	return slices.ContainsFunc(c.clients, func(cl *Client) bool { return cl.server == server && cl.frozen && cl.p.Alive() })
+}
+
 func (c *Cluster) freeze(server string, on bool) {
 	for _, cl := range c.clients {
 		if cl.server == server {

@@ -125,6 +125,9 @@ func (n *Network) Split(groups [][]string, with int) {
 // Slow makes every message to and from a server take d longer.
 func (n *Network) Slow(server string, d time.Duration) { n.slow[server] = d }
 
+// Slowed reports whether messages to and from a server take longer.
+func (n *Network) Slowed(server string) bool { return n.slow[server] > 0 }
+
 // Lose makes each message to and from a server be lost with probability p, and sent again as TCP does.
 func (n *Network) Lose(server string, p float64) { n.loss[server] = p }
 
