@@ -1,7 +1,7 @@
 # Holdfast. `make` alone prints what there is.
 # Needs Go, gcc and git; the pinned tools are built once into .cache/tools.
 # Variables: N (servers of the lab, or inputs of soak), LAB (auto, yes, no),
-# PKGS (packages to test), V=1 (every test's name).
+# PKGS (packages to test), SEED (where soak's search begins), V=1 (every test's name).
 
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -129,6 +129,8 @@ soak: ## property tests and searches with N=100000 inputs each
 	@packages=$$(grep -rl --include='*_test.go' '"pgregory.net/rapid"' . | xargs -r -n1 dirname | sort -u); \
 	[ -n "$$packages" ] || { echo "soak: no property tests found" >&2; exit 1; }; \
 	set -x; $(GO) test -tags $(TAGS) -shuffle=on -timeout=0 $$packages -rapid.checks=$(or $(N),100000)
+	$(GO) test -tags $(TAGS) -timeout=0 -count=1 -v -run '^TestSearchFindsNoViolation$$' ./agent/sim/search \
+		-search.runs=$(or $(N),100000) -search.seed=$(or $(SEED),1)
 
 .PHONY: bench
 bench: build ## measure: benchmarks here and, as root on Debian, figures of the lab

@@ -58,6 +58,11 @@ func (b *bounds) fault(st scenario.Statement) {
 	if st.Verb == "agent stop" || st.Verb == "agent restart" {
 		b.left = b.p.Now() + restartGrace
 	}
+	b.renew()
+}
+
+// renew lets the bound of every VM begin anew.
+func (b *bounds) renew() {
 	for id := range b.down {
 		b.down[id] = b.p.Now()
 	}
@@ -90,6 +95,9 @@ func (b *bounds) time() {
 
 func (b *bounds) look() {
 	b.lights()
+	if slices.ContainsFunc(b.p.World.Servers(), func(s *world.Server) bool { return s.Powered() && !s.Booted() }) {
+		b.renew() // a server that boots may be what the VMs wait for
+	}
 	snap := b.p.truth.snapshot()
 	var view *plan.View
 	for _, id := range slices.Sorted(maps.Keys(b.down)) {
