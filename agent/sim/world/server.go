@@ -46,7 +46,7 @@ type Server struct {
 	agent, guard *vtime.Proc
 	// stopping is the agent that was asked to stop, again one that is to start anew after that.
 	stopping, again *vtime.Proc
-	libvirtd     bool
+	libvirtd        bool
 	// daemon counts libvirtd's lives; a call made in an earlier one fails.
 	daemon  int
 	calls   []*hvCall
