@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/plan/plantest"
 	"github.com/holdfast-ha/holdfast/pkg/pool"

@@ -31,9 +31,9 @@ func TestStories(t *testing.T) {
 }
 
 type script struct {
-	world  *plantest.World
-	lost   map[pool.ServerID]Sight
-	starts map[pool.VMID]Sight
+	world   *plantest.World
+	lost    map[pool.ServerID]Sight
+	starts  map[pool.VMID]Sight
 	storage map[pool.ServerID]StorageSight
 	power   map[pool.ServerID]Power
 	now     pool.Instant
