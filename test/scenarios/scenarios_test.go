@@ -13,7 +13,7 @@ import (
 )
 
 // seeds is how often each scenario is played; once with -short.
-const seeds = 4
+const seeds = 3
 
 // TestScenarios plays every scenario below this folder with several seeds. A failure shows the time line that led to it.
 func TestScenarios(t *testing.T) {
