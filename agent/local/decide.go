@@ -31,6 +31,8 @@ type View struct {
 	HeldUnder pool.Session
 	// Acked is the revision of the last HELD write of ours that was acknowledged; 0: none.
 	Acked pool.Revision
+	// Made is the epoch under which this agent last made a domain of the VM; 0: it made none.
+	Made pool.Epoch
 	// StopAsked is when the guest was asked to shut down; 0: not yet.
 	StopAsked pool.Instant
 	StopLimit time.Duration
@@ -175,6 +177,11 @@ func decideAssigned(v View) Decision {
 		return do(StepForget, "an earlier run ended")
 	case d.Marker.Epoch != v.Claim.Epoch:
 		return do(StepDestroy, fmt.Sprintf("left from epoch %d; the claim is at %d", d.Marker.Epoch, v.Claim.Epoch))
+	case v.Made != v.Claim.Epoch && d.State == DomainGone:
+		// Create told how that went: a start refused by a disk lock, say, is no failure.
+		return do(StepForget, "an attempt to start it ended")
+	case v.Made != v.Claim.Epoch && d.Process.PID == 0:
+		return do(StepNone, "libvirt is about to start it, or has just given up")
 	case d.State == DomainGone:
 		return Decision{Step: StepRelease, Why: "QEMU ended before the guest ran", Cause: pool.CauseStartFailed}
 	case !v.MayStart:

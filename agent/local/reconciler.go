@@ -70,6 +70,8 @@ type tracked struct {
 	hasClaim  bool
 	acked     pool.Revision
 	stopAsked pool.Instant
+	// made is the epoch of the last domain that Create returned.
+	made pool.Epoch
 	// killsAtHold is the guard's count of kills when it took the present process.
 	killsAtHold int
 	lastWhy     string
@@ -339,7 +341,7 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	t := r.vms[vm]
 	v := View{
 		Now: now, Me: r.cfg.Server, Session: r.cfg.Session.ID(), MayStart: r.cfg.Session.Allows(now),
-		StopAsked: t.stopAsked, StopLimit: snap.Config.StopLimit, Acked: t.acked,
+		StopAsked: t.stopAsked, StopLimit: snap.Config.StopLimit, Acked: t.acked, Made: t.made,
 		HasGuard: r.cfg.Guard != nil && r.guard.answers, GuardPaused: r.guard.paused[vm], GuardKilled: r.guard.killed[vm] > t.killsAtHold,
 		StorageLost: r.cfg.StorageLost(),
 	}

@@ -215,6 +215,9 @@ func (r *Reconciler) create(ctx context.Context, v View, t *tracked) error {
 	switch {
 	case err == nil:
 		r.remember(d)
+		r.mu.Lock()
+		t.made = v.Claim.Epoch
+		r.mu.Unlock()
 		return nil
 	case errors.Is(err, ErrDiskLocked):
 		return errors.Join(err, r.writeState(ctx, v, t, pool.RunStarting, "waiting: "+err.Error()))
