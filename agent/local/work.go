@@ -155,7 +155,7 @@ func (r *Reconciler) kill(ctx context.Context, v View, d Decision) error {
 // blame finds out whether the guard ended a VM that seems to have died by itself: its process can be seen dead before
 // the guard has noted that. A guard's kill is no failure of the VM's.
 func (r *Reconciler) blame(ctx context.Context, v View, d Decision, t *tracked) Decision {
-	if v.HeldUnder == 0 || !(d.Cause.CountsAsFailure() || d.Cause == pool.CauseGuestShutdown) {
+	if v.HeldUnder == 0 || (!d.Cause.CountsAsFailure() && d.Cause != pool.CauseGuestShutdown) {
 		return d
 	}
 	for range blameTries {
