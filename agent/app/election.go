@@ -20,8 +20,12 @@ func (a *Agent) newCandidate(session *lease.Session) *lease.Candidate {
 	})
 }
 
-// mayLead: a server on its way out leaves the office to others, unless it is the only member.
+// mayLead: a server on its way out leaves the office to others, unless it is the only member. Just after a planned
+// restart the session hangs on a long lease, and so would the office: it waits for the renewal that moves it.
 func (a *Agent) mayLead(context.Context) bool {
+	if session := a.current(); session == nil || session.Temporary() {
+		return false
+	}
 	snap := a.Snapshot()
 	s, ok := snap.Servers.Get(a.cfg.Server)
 	if !ok {

@@ -36,8 +36,8 @@ func (r *Reconciler) reportDue(v View) bool {
 	r.mu.Lock()
 	last := r.vms[v.Claim.VM].reported
 	r.mu.Unlock()
-	if last.Revision > stored.Revision {
-		stored = last
+	if last.Revision > r.cfg.Pool.Snapshot().Revision {
+		stored = last // the mirror lags behind our own write
 	}
 	return stored.State != state || stored.Reason != reason || stored.Server != v.Me || stored.Epoch != v.Claim.Epoch
 }
@@ -53,6 +53,9 @@ func (r *Reconciler) writeState(ctx context.Context, v View, t *tracked, state p
 	r.mu.Lock()
 	last := t.reported
 	r.mu.Unlock()
+	if snap := r.cfg.Pool.Snapshot(); last.Revision <= snap.Revision {
+		last, _ = snap.States.Get(s.VM)
+	}
 	if last.State == s.State && last.Reason == s.Reason && last.Epoch == s.Epoch && last.Server == s.Server && last.Revision > 0 {
 		return nil
 	}

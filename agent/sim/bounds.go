@@ -55,7 +55,8 @@ func (b *bounds) event(e world.Event) {
 // fault gives every VM a fresh bound: what happens now may be in its way.
 func (b *bounds) fault(st scenario.Statement) {
 	b.lights()
-	if st.Verb == "agent stop" || st.Verb == "agent restart" {
+	// A lease whose etcd elects another leader has its full life again.
+	if st.Verb == "agent stop" || st.Verb == "agent restart" || b.p.Now() < b.left {
 		b.left = b.p.Now() + restartGrace
 	}
 	b.renew()

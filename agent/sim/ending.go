@@ -38,7 +38,7 @@ func (c *Checker) blind(snap *pool.Snapshot, id pool.VMID) bool {
 	case claim.Phase == pool.PhaseUnassigned || !snap.Alive(claim.Server, claim.Session):
 		return false
 	}
-	return !c.p.Etcd.Reaches(server) || c.p.Net.Slowed(server) || c.p.handicapped(server)
+	return c.bounds.left > 0 && c.p.Now() < c.bounds.left+c.bounds.recoveryBound() || !c.p.Etcd.Reaches(server) || c.p.Net.Slowed(server) || c.p.handicapped(server)
 }
 
 // ending checks one VM.

@@ -98,6 +98,15 @@ func (s *Session) Allows(now pool.Instant) bool {
 	return s.info.Session != 0 && !s.over && now.Before(s.allowed)
 }
 
+// Temporary reports whether the session still hangs on a lease that is longer than the pool's policy says, as it does
+// for a moment after a planned restart. What must not outlive its server by that much, such as an election key,
+// should wait: the next renewal moves the session.
+func (s *Session) Temporary() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.info.Session != 0 && s.info.Deadline.Sub(s.info.Sent) > s.timing.TTL
+}
+
 // Subscribe has sig set whenever a session begins or ends, and whenever Allows becomes true again.
 func (s *Session) Subscribe(sig clock.Signal) {
 	s.mu.Lock()
