@@ -113,7 +113,7 @@ func (s *Session) finishMove(ctx context.Context, info Info) time.Duration {
 	case err == nil:
 		s.state.settle(s.move.lease)
 		s.mu.Lock()
-		s.info.LeaseID = s.state.Lease
+		s.info.LeaseID, s.leaseTTL = s.state.Lease, s.state.TTL
 		s.mu.Unlock()
 		s.move = nil
 		s.save()

@@ -58,7 +58,9 @@ type Session struct {
 	mu     sync.Mutex
 	info   Info // zero Session: none
 	timing pool.Timing
-	value  func(kv.LeaseID) []byte
+	// leaseTTL is the life-time that the present lease was granted with.
+	leaseTTL time.Duration
+	value    func(kv.LeaseID) []byte
 	// allowed is the newest KillAt that the guard has acknowledged, acked the Sent it belongs to.
 	allowed, acked pool.Instant
 	subscribers    []clock.Signal
@@ -104,7 +106,7 @@ func (s *Session) Allows(now pool.Instant) bool {
 func (s *Session) Temporary() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.info.Session != 0 && s.info.Deadline.Sub(s.info.Sent) > s.timing.TTL
+	return s.info.Session != 0 && s.leaseTTL > s.timing.TTL
 }
 
 // Subscribe has sig set whenever a session begins or ends, and whenever Allows becomes true again.
@@ -185,6 +187,7 @@ func (s *Session) due() (Info, pool.Timing, bool) {
 func (s *Session) begin(session pool.Session, lease kv.LeaseID, sent pool.Instant) {
 	s.mu.Lock()
 	s.info = Info{Session: session, LeaseID: lease}
+	s.leaseTTL = s.state.TTL
 	s.allowed, s.acked = 0, 0
 	s.mu.Unlock()
 	s.waiting, s.failing, s.move = false, false, nil
