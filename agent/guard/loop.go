@@ -259,7 +259,7 @@ func (l *Loop) takeRequests() (changed bool) {
 	l.mu.Unlock()
 	for _, r := range all {
 		if err := r.ctx.Err(); err != nil {
-			l.finish(r, err) // its caller has gone on to other things
+			l.finish(r, fmt.Errorf("guard: not carried out: %w: %w", pool.ErrUnavailable, err)) // its caller has gone on
 			continue
 		}
 		if err := r.do(l.clock.Now()); err != nil || !r.keep {
@@ -280,7 +280,7 @@ func (l *Loop) answer() {
 		armed, err := l.dog.ready()
 		switch {
 		case r.ctx.Err() != nil:
-			l.finish(r, r.ctx.Err())
+			l.finish(r, fmt.Errorf("guard: no answer: %w: %w", pool.ErrOutcomeUnknown, r.ctx.Err()))
 		case !l.save.done(r.since), r.arm && !armed && err == nil:
 			later = append(later, r)
 		case r.arm && err != nil:
