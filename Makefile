@@ -162,7 +162,7 @@ lab-down: ## stop the lab and remove what it made (root)
 
 .PHONY: lab-test
 lab-test: build tools lab-deps ## end-to-end tests on real libvirt and QEMU (root, Debian)
-	HOLDFAST_LAB=1 $(call gotest,lab,-p 1 -timeout=30m ./test/lab/... ./agent/virt)
+	export HOLDFAST_LAB=1; $(call gotest,lab,-p 1 -timeout=30m ./test/lab/... ./agent/virt)
 
 .PHONY: lab-matrix
 lab-matrix: build lab-deps ## live migration with every part killed at every phase (root, long)
