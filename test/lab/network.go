@@ -75,7 +75,10 @@ func setLinkDown(name string) error {
 
 func (o Options) address(host int) string { return fmt.Sprintf("10.77.%d.%d", o.subnet(), host) }
 
-// makeBridge makes the lab's switch, which is also this machine's way in.
+// makeBridge makes the lab's switch, which is also this machine's way in. Its
+// hardware address is given: left to itself a bridge takes the lowest of its
+// ports', which changes as servers come and go, and then those that know the
+// old one reach this machine no more until they ask again.
 func (o Options) makeBridge(ctx context.Context) error {
 	br := o.bridge()
 	taken, err := net.InterfaceAddrs()
@@ -88,7 +91,7 @@ func (o Options) makeBridge(ctx context.Context) error {
 		}
 	}
 	return ipBatch(ctx, 0,
-		"link add "+br+" type bridge forward_delay 0 stp_state 0",
+		"link add "+br+fmt.Sprintf(" address 02:68:66:%02x:00:00", o.subnet())+" type bridge forward_delay 0 stp_state 0",
 		"addr add "+o.address(1)+"/24 dev "+br,
 		"link set "+br+" up")
 }
