@@ -73,7 +73,7 @@ func (s *server) start() *life {
 		cancel()
 		g.Wait()
 	}}
-	s.t.Cleanup(cancel)
+	s.t.Cleanup(l.kill) // waits, so that nothing is written while the test's folder is removed
 	return l
 }
 
