@@ -89,7 +89,8 @@ type Hypervisor interface {
 	// Resume lets the CPUs run, then sets marker.Started in the metadata. It mends a domain that runs and is not
 	// marked yet.
 	Resume(ctx context.Context, vm pool.VMID, marker Marker) error
-	// Adopt writes marker into the metadata of a running domain that has none.
+	// Adopt writes marker into the metadata of a running domain that has none. It also replaces the marker of a copy
+	// that arrived by migration, without letting its CPUs run: its guest was paused by hand before it moved.
 	Adopt(ctx context.Context, vm pool.VMID, marker Marker) error
 	// Shutdown asks the guest to power off; it returns at once.
 	Shutdown(ctx context.Context, vm pool.VMID) error
@@ -102,8 +103,87 @@ type Hypervisor interface {
 	Absent(ctx context.Context, uuid string) (bool, error)
 	// Forget drops what is remembered of a VM that ended.
 	Forget(vm pool.VMID)
+	Transfers
 	// Changed is set whenever a domain changed, appeared or ended, or the connection came back.
 	Changed() clock.Signal
+}
+
+// Transfers is the hypervisor's part in live migration.
+type Transfers interface {
+	// Migrate copies a VM's running guest to another server, where it arrives with its CPUs stopped, and returns once
+	// the hypervisor's job has ended, either way. A job outlives its caller: neither the end of ctx nor that of this
+	// process ends it; Abort does.
+	Migrate(ctx context.Context, m Migration) (Transfer, error)
+	// Abort asks the hypervisor to give a running job up; it returns nil if there is none. It may block as long as the
+	// guest's CPUs are stopped for the end of the copy.
+	Abort(ctx context.Context, vm pool.VMID) error
+	// Job says how the VM's outgoing job stands, and never takes longer than its ctx. It is also how an agent that
+	// restarted finds out that a job goes on without its caller.
+	Job(ctx context.Context, vm pool.VMID) (Job, error)
+}
+
+// Migration is one transfer of a VM to another server.
+type Migration struct {
+	VM        pool.VMID
+	Operation pool.OperationID
+	To        pool.ServerID
+	// Marker is the copy's: the epoch of the claim under which it was made, and the operation.
+	Marker Marker
+	// Bandwidth limits the copy, in bytes per second; 0: none.
+	Bandwidth int64
+	// AutoConverge slows the guest down when it changes memory faster than it can be copied.
+	AutoConverge bool
+	Link         Link
+}
+
+// Link is where the source's hypervisor reaches the destination's, as paths of UNIX sockets on the source. Empty where
+// the hypervisors reach each other without.
+type Link struct {
+	// Libvirt leads to the destination's libvirt, Stream to its incoming QEMU.
+	Libvirt, Stream string
+}
+
+// Transfer is how a job ended whose call returned without an error.
+type Transfer struct {
+	// Clean: the guest was seen suspended for the end of the copy (or Paused), it was not seen to run after that, and
+	// the stream of events that would have told so never broke. Without it the copy's memory may be stale.
+	Clean bool
+	// Why says what is missing, if not Clean.
+	Why string
+	// Paused: the guest had been paused by hand before, and was so all along.
+	Paused bool
+}
+
+// Job is a VM's outgoing migration as the hypervisor sees it now.
+type Job struct {
+	Running bool
+	// Progress of a running job; zero values where the hypervisor does not say.
+	BytesDone, BytesTotal, BytesPerSecond, DirtyPerSecond int64
+	// Downtime is how long the guest would stand still if the copy ended now.
+	Downtime time.Duration
+	// Pass counts rounds through the guest's memory; from the second on only what it changed is copied.
+	Pass int
+}
+
+// Peers is how a source's agent talks to a destination's. Safe for concurrent use.
+type Peers interface {
+	// Prepare asks server to for its consent to take in the copy that operation op makes of vm under a claim of epoch,
+	// and opens the way there. The other agent consents only after a linearizable read of the claim.
+	Prepare(ctx context.Context, to pool.ServerID, op pool.OperationID, vm pool.VMID, epoch pool.Epoch) (Link, error)
+	// ConfirmIncoming asks how the copy of op stands on server to, whose session must be session.
+	ConfirmIncoming(ctx context.Context, to pool.ServerID, op pool.OperationID, vm pool.VMID, session pool.Session) (Confirmed, error)
+	// Close ends the way that Prepare opened for op, if one is open.
+	Close(op pool.OperationID)
+}
+
+// Confirmed is what a destination says of its copy.
+type Confirmed struct {
+	// Arrived: the copy of this operation is there, complete, and its CPUs never ran.
+	Arrived bool
+	// Held: the destination's guard holds the copy's process under the session that was named.
+	Held bool
+	// Watchdog is the time-out of the watchdog behind that guard; 0: none.
+	Watchdog time.Duration
 }
 
 // Needs checks what VMs need from this server.

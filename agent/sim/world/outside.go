@@ -89,6 +89,21 @@ func (o *Outside) Absent(ctx context.Context, uuid string) (bool, error) {
 	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (bool, error) { return o.h.Absent(ctx, uuid) })
 }
 
+// Migrate implements local.Hypervisor.
+func (o *Outside) Migrate(ctx context.Context, m local.Migration) (local.Transfer, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (local.Transfer, error) { return o.h.Migrate(ctx, m) })
+}
+
+// Abort implements local.Hypervisor.
+func (o *Outside) Abort(ctx context.Context, vm pool.VMID) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.h.Abort(ctx, vm) })
+}
+
+// Job implements local.Hypervisor.
+func (o *Outside) Job(ctx context.Context, vm pool.VMID) (local.Job, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (local.Job, error) { return o.h.Job(ctx, vm) })
+}
+
 // Forget implements local.Hypervisor.
 func (o *Outside) Forget(vm pool.VMID) { o.paced.Do(func() { o.h.Forget(vm) }) }
 
