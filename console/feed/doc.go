@@ -1,0 +1,11 @@
+// Package feed brings a pool to a console: it follows WatchPool on whichever agent answers, merges snapshots and
+// changes off the screen's loop, and says how fresh the result is.
+//
+// A View is immutable and may be kept by anybody. Nobody is woken more than ten times a second, nor while nothing
+// changed. A stream that breaks, or says nothing for SilentAfter, is replaced by one of another agent after a pause
+// that grows and is drawn at random; what was merged before stays, and is called stale until a snapshot at least as
+// new has arrived. An agent that lags behind what was seen already is never shown as the present.
+//
+// The decisions are in a state machine without clocks and goroutines (machine.go); Feed is the thin shell around it.
+// Caller sends one request and names the outcome: it never repeats a change. The package knows no terminal.
+package feed
