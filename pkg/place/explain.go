@@ -94,6 +94,8 @@ func (t tally) why(l *Load, r *Request) string {
 		return "the pool has no server"
 	case len(t.rules) == 0:
 		return "its group has no room on one server"
+	case r.VM.DisksInDoubt != "":
+		return inDoubt(r)
 	case r.Only != "":
 		return only(r) + ": " + t.each(l, r, CodeOnly)
 	case len(r.VM.Require) > 0 && len(t.rules) > 1:
@@ -114,6 +116,8 @@ func (t tally) gist(r *Request) string {
 		return "the pool has no server"
 	case len(t.rules) == 0:
 		return "its group has no room on one server"
+	case r.VM.DisksInDoubt != "":
+		return inDoubt(r)
 	case r.Only != "":
 		return only(r)
 	case t.onlyMemory():

@@ -43,6 +43,8 @@ const (
 	CodeExhausted Code = "EXHAUSTED"
 	// CodeOnly: the VM must stay on another server.
 	CodeOnly Code = "ONLY"
+	// CodeDisksInDoubt: the VM's recorded disks may be old ones.
+	CodeDisksInDoubt Code = "DISKS_IN_DOUBT"
 	// CodeUnreadable: its registration or member record cannot be read.
 	CodeUnreadable Code = "UNREADABLE"
 )

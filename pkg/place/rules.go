@@ -50,6 +50,8 @@ var acceptance = []rule{
 		func(_ *Load, s *slot, r *Request) string {
 			return fmt.Sprintf("%s is not %s, the only server for it: %s", s.server.ID, r.Only, r.OnlyWhy)
 		}},
+	{CodeDisksInDoubt, "disks in doubt", func(_ *Load, _ *slot, r *Request) bool { return r.VM.DisksInDoubt != "" },
+		func(_ *Load, _ *slot, r *Request) string { return inDoubt(r) }},
 	{CodeRequire, "not among the required servers", func(_ *Load, s *slot, r *Request) bool {
 		return len(r.VM.Require) > 0 && !slices.Contains(r.VM.Require, s.server.ID)
 	}, func(_ *Load, s *slot, r *Request) string {
@@ -124,6 +126,11 @@ func (l *Load) verdict(s *slot, r *Request) Verdict {
 		}
 	}
 	return v
+}
+
+// inDoubt tells why no server may take a VM whose recorded disks may be old.
+func inDoubt(r *Request) string {
+	return fmt.Sprintf("its recorded disks may not be those written last (%s): check them, then set disks=confirmed", r.VM.DisksInDoubt)
 }
 
 // lockBars: a lock bars every new VM; one that was running there may be restarted in place, and a pool may exempt

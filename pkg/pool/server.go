@@ -32,9 +32,37 @@ type Server struct {
 	ReservedMemoryBytes int64
 	// Removing: the server is being taken out of the pool.
 	Removing bool
-	// ShuttingDown: a clean shutdown or reboot was announced by the server.
+	// ShuttingDown: a clean shutdown or reboot was announced by the server; Shutdown says which.
 	ShuttingDown bool
-	Revision     Revision
+	Shutdown     Shutdown
+	// RestartUnmovable: while the server is emptied, VMs that cannot migrate live are stopped there and started
+	// elsewhere, instead of staying.
+	RestartUnmovable bool
+	Revision         Revision
+}
+
+// Shutdown is a clean shutdown or reboot of one server.
+type Shutdown struct {
+	// Policy says what happens to its VMs.
+	Policy ShutdownPolicy
+	// Reboot: it comes back by itself.
+	Reboot bool
+	// BootID names the boot that is to end; the server is back once its agent runs in another one.
+	BootID string
+	// ByPool: asked for over the API, so that its agent powers it off or reboots it once its VMs are out. Otherwise its
+	// own shell asked, and the agent only holds it up until then.
+	ByPool bool
+	Mark   Mark
+}
+
+// Leaving reports whether every VM of the server is to move elsewhere.
+func (s Server) Leaving() bool {
+	return s.Maintenance || s.Removing || s.ShuttingDown && s.Shutdown.Policy == ShutdownEvacuate
+}
+
+// Keeps reports whether a server that is shutting down keeps the VMs that it stops for its return.
+func (s Server) Keeps() bool {
+	return s.Shutdown.Policy == ShutdownFreeze || s.Shutdown.Policy == ShutdownStop && s.Shutdown.Reboot
 }
 
 // Member is a server's leased presence: while its key exists, the session lives.
@@ -61,8 +89,10 @@ type Member struct {
 	RosterRevision Revision
 	// EtcdVoter: it carries a voting member of the embedded etcd.
 	EtcdVoter bool
-	Since     time.Time
-	Revision  Revision
+	// NoPause says why VMs there cannot be paused at a deadline, but only killed; empty if they can.
+	NoPause  string
+	Since    time.Time
+	Revision Revision
 }
 
 // Proof says how a lost server is known to be harmless.

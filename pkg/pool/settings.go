@@ -25,6 +25,13 @@ var vmSettings = []setting[VM]{
 	{"restarts", "restarts on one server within the window", func(v *VM, s string) (err error) { v.Restarts, err = parseCount(s); return }},
 	{"relocations", "moves to another server within the window", func(v *VM, s string) (err error) { v.Relocations, err = parseCount(s); return }},
 	{"window", "how long a failure counts, such as 10m", func(v *VM, s string) (err error) { v.Window, err = parseDuration(s); return }},
+	{"disks", "confirmed: the recorded disks are those written last, which ends a doubt about them", func(v *VM, s string) error {
+		if s != "confirmed" {
+			return fmt.Errorf("%q is not confirmed: %w", printable(s), ErrInvalid)
+		}
+		v.DisksInDoubt = ""
+		return nil
+	}},
 	{"restart-on-guest-shutdown", "on|off", func(v *VM, s string) (err error) { v.RestartOnGuestShutdown, err = ParseSwitch(s); return }},
 }
 

@@ -101,7 +101,10 @@ type VM struct {
 	RestartOnGuestShutdown bool
 	Desired                Desired
 	DesiredMark            Mark
-	Revision               Revision
+	// DisksInDoubt says why the disks in XML may not be those that the guest wrote last; empty if they are. Such a VM
+	// is started nowhere: an old base would lose what was written since. Written by its owner, ended by an operator.
+	DisksInDoubt string
+	Revision     Revision
 }
 
 // DefaultVM returns the policy of a newly registered VM; HA is off, it is wanted stopped.
@@ -187,5 +190,7 @@ type Home struct {
 	// Failed: the restart policy gave up; cleared by an operator.
 	Failed       bool
 	FailedReason string
-	Revision     Revision
+	// Placed is where an operator has put it by hand: while it is there, it is not moved to a preferred server.
+	Placed   ServerID
+	Revision Revision
 }

@@ -15,7 +15,22 @@ func Server(s pool.Server) *pb.Server {
 		Maintenance: s.Maintenance, MaintenanceMark: Mark(s.MaintenanceMark),
 		InboundLock: s.InboundLock, InboundLockMark: Mark(s.InboundLockMark),
 		Fence: convert(s.Fence, fenceDevice), Labels: textMap(s.Labels), ReservedMemoryBytes: s.ReservedMemoryBytes,
-		Removing: s.Removing, ShuttingDown: s.ShuttingDown,
+		Removing: s.Removing, ShuttingDown: s.ShuttingDown, RestartUnmovable: s.RestartUnmovable, Shutdown: shutdown(s.Shutdown),
+	}
+}
+
+// shutdown is nil for the zero value.
+func shutdown(d pool.Shutdown) *pb.Shutdown {
+	if d == (pool.Shutdown{}) {
+		return nil
+	}
+	return &pb.Shutdown{Policy: pb.ShutdownPolicy(d.Policy), Reboot: d.Reboot, BootId: text(d.BootID), ByPool: d.ByPool, Mark: Mark(d.Mark)}
+}
+
+func (p *parser) shutdown(m *pb.Shutdown) pool.Shutdown {
+	return pool.Shutdown{
+		Policy: enum(p, "shutdown policy", m.GetPolicy(), pool.ShutdownFreeze), Reboot: m.GetReboot(), BootID: m.GetBootId(),
+		ByPool: m.GetByPool(), Mark: p.mark("shutdown mark", m.GetMark()),
 	}
 }
 
@@ -29,7 +44,8 @@ func ParseServer(m *pb.Server) (pool.Server, error) {
 		Fence:               convert(m.GetFence(), p.fenceDevice),
 		Labels:              textMap(m.GetLabels()),
 		ReservedMemoryBytes: m.GetReservedMemoryBytes(),
-		Removing:            m.GetRemoving(), ShuttingDown: m.GetShuttingDown(),
+		Removing:            m.GetRemoving(), ShuttingDown: m.GetShuttingDown(), Shutdown: p.shutdown(m.GetShutdown()),
+		RestartUnmovable: m.GetRestartUnmovable(),
 	}
 	return s, p.err
 }
@@ -51,7 +67,7 @@ func Member(v pool.Member) *pb.Member {
 		Server: text(v.Server), LeaseId: v.LeaseID, Version: text(v.Version), Incarnation: text(v.Incarnation),
 		BootId: text(v.BootID), MemoryBytes: v.MemoryBytes, Cpus: number(v.CPUs), Guard: v.Guard,
 		Watchdog: span(v.Watchdog), Lacks: lacks(v.Lacks), StorageLost: v.StorageLost,
-		RosterRevision: int64(v.RosterRevision), EtcdVoter: v.EtcdVoter, Since: stamp(v.Since),
+		RosterRevision: int64(v.RosterRevision), EtcdVoter: v.EtcdVoter, Since: stamp(v.Since), NoPause: text(v.NoPause),
 	}
 }
 
@@ -63,7 +79,7 @@ func ParseMember(m *pb.Member) (pool.Member, error) {
 		Incarnation: m.GetIncarnation(), BootID: m.GetBootId(), MemoryBytes: m.GetMemoryBytes(),
 		CPUs: int(m.GetCpus()), Guard: m.GetGuard(), Watchdog: p.duration("watchdog", m.GetWatchdog()),
 		Lacks: parseLacks(m.GetLacks()), StorageLost: m.GetStorageLost(),
-		RosterRevision: pool.Revision(m.GetRosterRevision()), EtcdVoter: m.GetEtcdVoter(),
+		RosterRevision: pool.Revision(m.GetRosterRevision()), EtcdVoter: m.GetEtcdVoter(), NoPause: m.GetNoPause(),
 		Since: p.time("since", m.GetSince()),
 	}
 	return v, p.err

@@ -15,6 +15,7 @@ func VM(v pool.VM) *pb.VM {
 		Movable: v.Movable, DiskLocks: v.DiskLocks, Needs: convert(v.Needs, need),
 		RestartOnGuestShutdown: v.RestartOnGuestShutdown,
 		Desired:                pb.DesiredState(v.Desired), DesiredMark: Mark(v.DesiredMark),
+		DisksInDoubt: text(v.DisksInDoubt),
 	}
 }
 
@@ -32,6 +33,7 @@ func ParseVM(m *pb.VM) (pool.VM, error) {
 		RestartOnGuestShutdown: m.GetRestartOnGuestShutdown(),
 		Desired:                enum(&p, "desired", m.GetDesired(), pool.DesiredKilled),
 		DesiredMark:            p.mark("desiredMark", m.GetDesiredMark()),
+		DisksInDoubt:           m.GetDisksInDoubt(),
 	}
 	return v, p.err
 }
@@ -65,7 +67,7 @@ func ParseVMState(m *pb.VMState) (pool.VMState, error) {
 func Home(h pool.Home) *pb.Home {
 	return &pb.Home{
 		Vm: text(h.VM), Server: text(h.Server), Failures: convert(h.Failures, failure),
-		Failed: h.Failed, FailedReason: text(h.FailedReason),
+		Failed: h.Failed, FailedReason: text(h.FailedReason), Placed: text(h.Placed),
 	}
 }
 
@@ -74,7 +76,7 @@ func ParseHome(m *pb.Home) (pool.Home, error) {
 	var p parser
 	h := pool.Home{
 		VM: pool.VMID(m.GetVm()), Server: pool.ServerID(m.GetServer()), Failures: convert(m.GetFailures(), p.failure),
-		Failed: m.GetFailed(), FailedReason: m.GetFailedReason(),
+		Failed: m.GetFailed(), FailedReason: m.GetFailedReason(), Placed: pool.ServerID(m.GetPlaced()),
 	}
 	return h, p.err
 }

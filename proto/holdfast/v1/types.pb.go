@@ -502,6 +502,8 @@ const (
 	ReleaseCause_RELEASE_CAUSE_MOVED            ReleaseCause = 9
 	ReleaseCause_RELEASE_CAUSE_ISOLATED         ReleaseCause = 10
 	ReleaseCause_RELEASE_CAUSE_STORAGE_LOST     ReleaseCause = 11
+	// The server went down and the VM is kept for its return, by the pool's shutdown policy.
+	ReleaseCause_RELEASE_CAUSE_KEPT ReleaseCause = 12
 )
 
 // Enum value maps for ReleaseCause.
@@ -519,6 +521,7 @@ var (
 		9:  "RELEASE_CAUSE_MOVED",
 		10: "RELEASE_CAUSE_ISOLATED",
 		11: "RELEASE_CAUSE_STORAGE_LOST",
+		12: "RELEASE_CAUSE_KEPT",
 	}
 	ReleaseCause_value = map[string]int32{
 		"RELEASE_CAUSE_UNSPECIFIED":      0,
@@ -533,6 +536,7 @@ var (
 		"RELEASE_CAUSE_MOVED":            9,
 		"RELEASE_CAUSE_ISOLATED":         10,
 		"RELEASE_CAUSE_STORAGE_LOST":     11,
+		"RELEASE_CAUSE_KEPT":             12,
 	}
 )
 
@@ -1105,7 +1109,12 @@ type Server struct {
 	// The server is being taken out of the pool.
 	Removing bool `protobuf:"varint,11,opt,name=removing,proto3" json:"removing,omitempty"`
 	// The server has announced a clean shutdown or reboot.
-	ShuttingDown  bool `protobuf:"varint,12,opt,name=shutting_down,json=shuttingDown,proto3" json:"shutting_down,omitempty"`
+	ShuttingDown bool `protobuf:"varint,12,opt,name=shutting_down,json=shuttingDown,proto3" json:"shutting_down,omitempty"`
+	// In maintenance, or while the server leaves for good: VMs that cannot migrate live are stopped there and started
+	// elsewhere. Otherwise they stay, and the server stays blocked.
+	RestartUnmovable bool `protobuf:"varint,13,opt,name=restart_unmovable,json=restartUnmovable,proto3" json:"restart_unmovable,omitempty"`
+	// What is known of the shutdown; set while shutting_down.
+	Shutdown      *Shutdown `protobuf:"bytes,14,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1224,6 +1233,102 @@ func (x *Server) GetShuttingDown() bool {
 	return false
 }
 
+func (x *Server) GetRestartUnmovable() bool {
+	if x != nil {
+		return x.RestartUnmovable
+	}
+	return false
+}
+
+func (x *Server) GetShutdown() *Shutdown {
+	if x != nil {
+		return x.Shutdown
+	}
+	return nil
+}
+
+// A clean shutdown or reboot of one server.
+type Shutdown struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happens to its VMs.
+	Policy ShutdownPolicy `protobuf:"varint,1,opt,name=policy,proto3,enum=holdfast.v1.ShutdownPolicy" json:"policy,omitempty"`
+	// It comes back by itself.
+	Reboot bool `protobuf:"varint,2,opt,name=reboot,proto3" json:"reboot,omitempty"`
+	// The boot that is to end. The server is back once its agent runs in another one.
+	BootId string `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Asked for over the API: the agent powers the server off, or reboots it, once its VMs are out. Otherwise the
+	// server's own shell asked, and the agent only holds it up until then.
+	ByPool        bool  `protobuf:"varint,4,opt,name=by_pool,json=byPool,proto3" json:"by_pool,omitempty"`
+	Mark          *Mark `protobuf:"bytes,5,opt,name=mark,proto3" json:"mark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shutdown) Reset() {
+	*x = Shutdown{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shutdown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shutdown) ProtoMessage() {}
+
+func (x *Shutdown) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
+func (*Shutdown) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Shutdown) GetPolicy() ShutdownPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return ShutdownPolicy_SHUTDOWN_POLICY_UNSPECIFIED
+}
+
+func (x *Shutdown) GetReboot() bool {
+	if x != nil {
+		return x.Reboot
+	}
+	return false
+}
+
+func (x *Shutdown) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Shutdown) GetByPool() bool {
+	if x != nil {
+		return x.ByPool
+	}
+	return false
+}
+
+func (x *Shutdown) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
 // What a server lacks to run one VM.
 type Lack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1235,7 +1340,7 @@ type Lack struct {
 
 func (x *Lack) Reset() {
 	*x = Lack{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[4]
+	mi := &file_holdfast_v1_types_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1352,7 @@ func (x *Lack) String() string {
 func (*Lack) ProtoMessage() {}
 
 func (x *Lack) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[4]
+	mi := &file_holdfast_v1_types_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1365,7 @@ func (x *Lack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lack.ProtoReflect.Descriptor instead.
 func (*Lack) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Lack) GetVm() string {
@@ -1298,15 +1403,17 @@ type Member struct {
 	// The newest roster it has acknowledged.
 	RosterRevision int64 `protobuf:"varint,12,opt,name=roster_revision,json=rosterRevision,proto3" json:"roster_revision,omitempty"`
 	// It carries a voting member of the embedded etcd.
-	EtcdVoter     bool                   `protobuf:"varint,13,opt,name=etcd_voter,json=etcdVoter,proto3" json:"etcd_voter,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=since,proto3" json:"since,omitempty"`
+	EtcdVoter bool                   `protobuf:"varint,13,opt,name=etcd_voter,json=etcdVoter,proto3" json:"etcd_voter,omitempty"`
+	Since     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=since,proto3" json:"since,omitempty"`
+	// Why VMs there cannot be paused at the session's deadline, but only killed; empty if they can.
+	NoPause       string `protobuf:"bytes,15,opt,name=no_pause,json=noPause,proto3" json:"no_pause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[5]
+	mi := &file_holdfast_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1425,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[5]
+	mi := &file_holdfast_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1438,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Member) GetServer() string {
@@ -1432,6 +1539,13 @@ func (x *Member) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Member) GetNoPause() string {
+	if x != nil {
+		return x.NoPause
+	}
+	return ""
+}
+
 // What was proven about a lost session of a server. Key `fences/<server>`.
 type Fence struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1449,7 +1563,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[6]
+	mi := &file_holdfast_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1575,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[6]
+	mi := &file_holdfast_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1588,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Fence) GetServer() string {
@@ -1529,7 +1643,7 @@ type Roster struct {
 
 func (x *Roster) Reset() {
 	*x = Roster{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[7]
+	mi := &file_holdfast_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1655,7 @@ func (x *Roster) String() string {
 func (*Roster) ProtoMessage() {}
 
 func (x *Roster) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[7]
+	mi := &file_holdfast_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1668,7 @@ func (x *Roster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roster.ProtoReflect.Descriptor instead.
 func (*Roster) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Roster) GetStanding() map[string]Standing {
@@ -1575,7 +1689,7 @@ type Need struct {
 
 func (x *Need) Reset() {
 	*x = Need{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[8]
+	mi := &file_holdfast_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1701,7 @@ func (x *Need) String() string {
 func (*Need) ProtoMessage() {}
 
 func (x *Need) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[8]
+	mi := &file_holdfast_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1714,7 @@ func (x *Need) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Need.ProtoReflect.Descriptor instead.
 func (*Need) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Need) GetKind() NeedKind {
@@ -1650,13 +1764,16 @@ type VM struct {
 	RestartOnGuestShutdown bool         `protobuf:"varint,19,opt,name=restart_on_guest_shutdown,json=restartOnGuestShutdown,proto3" json:"restart_on_guest_shutdown,omitempty"`
 	Desired                DesiredState `protobuf:"varint,20,opt,name=desired,proto3,enum=holdfast.v1.DesiredState" json:"desired,omitempty"`
 	DesiredMark            *Mark        `protobuf:"bytes,21,opt,name=desired_mark,json=desiredMark,proto3" json:"desired_mark,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// Why the recorded disks may not be those that the guest wrote last, such as a copy that ran when it was last
+	// seen. Such a VM is not started; setting `disks` to `confirmed` ends the doubt. Empty: there is none.
+	DisksInDoubt  string `protobuf:"bytes,22,opt,name=disks_in_doubt,json=disksInDoubt,proto3" json:"disks_in_doubt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VM) Reset() {
 	*x = VM{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[9]
+	mi := &file_holdfast_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1785,7 @@ func (x *VM) String() string {
 func (*VM) ProtoMessage() {}
 
 func (x *VM) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[9]
+	mi := &file_holdfast_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1798,7 @@ func (x *VM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VM.ProtoReflect.Descriptor instead.
 func (*VM) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *VM) GetId() string {
@@ -1831,6 +1948,13 @@ func (x *VM) GetDesiredMark() *Mark {
 	return nil
 }
 
+func (x *VM) GetDisksInDoubt() string {
+	if x != nil {
+		return x.DisksInDoubt
+	}
+	return ""
+}
+
 // The destination of a running migration.
 type Incoming struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1844,7 +1968,7 @@ type Incoming struct {
 
 func (x *Incoming) Reset() {
 	*x = Incoming{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[10]
+	mi := &file_holdfast_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1980,7 @@ func (x *Incoming) String() string {
 func (*Incoming) ProtoMessage() {}
 
 func (x *Incoming) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[10]
+	mi := &file_holdfast_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1993,7 @@ func (x *Incoming) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incoming.ProtoReflect.Descriptor instead.
 func (*Incoming) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Incoming) GetServer() string {
@@ -1920,7 +2044,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[11]
+	mi := &file_holdfast_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2056,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[11]
+	mi := &file_holdfast_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2069,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Claim) GetVm() string {
@@ -2061,7 +2185,7 @@ type VMState struct {
 
 func (x *VMState) Reset() {
 	*x = VMState{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[12]
+	mi := &file_holdfast_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2197,7 @@ func (x *VMState) String() string {
 func (*VMState) ProtoMessage() {}
 
 func (x *VMState) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[12]
+	mi := &file_holdfast_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2210,7 @@ func (x *VMState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMState.ProtoReflect.Descriptor instead.
 func (*VMState) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VMState) GetVm() string {
@@ -2144,7 +2268,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[13]
+	mi := &file_holdfast_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2280,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[13]
+	mi := &file_holdfast_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2293,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Failure) GetServer() string {
@@ -2208,15 +2332,17 @@ type Home struct {
 	// Failures within the VM's window, oldest first.
 	Failures []*Failure `protobuf:"bytes,3,rep,name=failures,proto3" json:"failures,omitempty"`
 	// The restart policy gave up; an operator must clear it.
-	Failed        bool   `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
-	FailedReason  string `protobuf:"bytes,5,opt,name=failed_reason,json=failedReason,proto3" json:"failed_reason,omitempty"`
+	Failed       bool   `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	FailedReason string `protobuf:"bytes,5,opt,name=failed_reason,json=failedReason,proto3" json:"failed_reason,omitempty"`
+	// Where an operator has put it by hand: while it is there, it is not moved to a preferred server.
+	Placed        string `protobuf:"bytes,6,opt,name=placed,proto3" json:"placed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[14]
+	mi := &file_holdfast_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2354,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[14]
+	mi := &file_holdfast_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2367,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Home) GetVm() string {
@@ -2279,6 +2405,13 @@ func (x *Home) GetFailedReason() string {
 	return ""
 }
 
+func (x *Home) GetPlaced() string {
+	if x != nil {
+		return x.Placed
+	}
+	return ""
+}
+
 // An open problem. Key `alerts/<id>`; deleted when the problem is gone.
 type Alert struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2295,7 +2428,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[15]
+	mi := &file_holdfast_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2440,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[15]
+	mi := &file_holdfast_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2453,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Alert) GetId() string {
@@ -2381,7 +2514,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[16]
+	mi := &file_holdfast_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2526,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[16]
+	mi := &file_holdfast_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2539,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Progress) GetItemsDone() int32 {
@@ -2471,20 +2604,22 @@ type Operation struct {
 	Phase   string           `protobuf:"bytes,6,opt,name=phase,proto3" json:"phase,omitempty"`
 	Outcome OperationOutcome `protobuf:"varint,7,opt,name=outcome,proto3,enum=holdfast.v1.OperationOutcome" json:"outcome,omitempty"`
 	// Why it failed, or what it waits for.
-	Error         string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
-	Requested     *Mark                  `protobuf:"bytes,9,opt,name=requested,proto3" json:"requested,omitempty"`
-	RequestId     string                 `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	StartEpoch    int64                  `protobuf:"varint,11,opt,name=start_epoch,json=startEpoch,proto3" json:"start_epoch,omitempty"`
-	Cancel        bool                   `protobuf:"varint,12,opt,name=cancel,proto3" json:"cancel,omitempty"`
-	Finished      *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=finished,proto3" json:"finished,omitempty"`
-	Progress      *Progress              `protobuf:"bytes,14,opt,name=progress,proto3" json:"progress,omitempty"`
+	Error      string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	Requested  *Mark                  `protobuf:"bytes,9,opt,name=requested,proto3" json:"requested,omitempty"`
+	RequestId  string                 `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	StartEpoch int64                  `protobuf:"varint,11,opt,name=start_epoch,json=startEpoch,proto3" json:"start_epoch,omitempty"`
+	Cancel     bool                   `protobuf:"varint,12,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Finished   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=finished,proto3" json:"finished,omitempty"`
+	Progress   *Progress              `protobuf:"bytes,14,opt,name=progress,proto3" json:"progress,omitempty"`
+	// The operation that this one is a part of, or "return" for a way home; empty if somebody asked for it alone.
+	Parent        string `protobuf:"bytes,15,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[17]
+	mi := &file_holdfast_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2631,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[17]
+	mi := &file_holdfast_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2644,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Operation) GetId() string {
@@ -2610,6 +2745,13 @@ func (x *Operation) GetProgress() *Progress {
 	return nil
 }
 
+func (x *Operation) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
 // One line of the pool's history. Key `events/<id>`; IDs sort by time; the oldest are dropped.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2632,7 +2774,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[18]
+	mi := &file_holdfast_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2786,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[18]
+	mi := &file_holdfast_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2799,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Event) GetId() string {
@@ -2768,7 +2910,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10SecretFilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaa\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x05\n" +
 	"\x06Server\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1b\n" +
@@ -2782,13 +2924,21 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x15reserved_memory_bytes\x18\n" +
 	" \x01(\x03R\x13reservedMemoryBytes\x12\x1a\n" +
 	"\bremoving\x18\v \x01(\bR\bremoving\x12#\n" +
-	"\rshutting_down\x18\f \x01(\bR\fshuttingDown\x1a9\n" +
+	"\rshutting_down\x18\f \x01(\bR\fshuttingDown\x12+\n" +
+	"\x11restart_unmovable\x18\r \x01(\bR\x10restartUnmovable\x121\n" +
+	"\bshutdown\x18\x0e \x01(\v2\x15.holdfast.v1.ShutdownR\bshutdown\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x01\n" +
+	"\bShutdown\x123\n" +
+	"\x06policy\x18\x01 \x01(\x0e2\x1b.holdfast.v1.ShutdownPolicyR\x06policy\x12\x16\n" +
+	"\x06reboot\x18\x02 \x01(\bR\x06reboot\x12\x17\n" +
+	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12\x17\n" +
+	"\aby_pool\x18\x04 \x01(\bR\x06byPool\x12%\n" +
+	"\x04mark\x18\x05 \x01(\v2\x11.holdfast.v1.MarkR\x04mark\"0\n" +
 	"\x04Lack\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\tR\amissing\"\xda\x03\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\"\xf5\x03\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x19\n" +
 	"\blease_id\x18\x02 \x01(\x03R\aleaseId\x12\x18\n" +
@@ -2805,7 +2955,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x0froster_revision\x18\f \x01(\x03R\x0erosterRevision\x12\x1d\n" +
 	"\n" +
 	"etcd_voter\x18\r \x01(\bR\tetcdVoter\x120\n" +
-	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xbb\x01\n" +
+	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
+	"\bno_pause\x18\x0f \x01(\tR\anoPause\"\xbb\x01\n" +
 	"\x05Fence\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12(\n" +
@@ -2820,7 +2971,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x0e2\x15.holdfast.v1.StandingR\x05value:\x028\x01\"E\n" +
 	"\x04Need\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x15.holdfast.v1.NeedKindR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xbd\x05\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xe3\x05\n" +
 	"\x02VM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -2844,7 +2995,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05needs\x18\x12 \x03(\v2\x11.holdfast.v1.NeedR\x05needs\x129\n" +
 	"\x19restart_on_guest_shutdown\x18\x13 \x01(\bR\x16restartOnGuestShutdown\x123\n" +
 	"\adesired\x18\x14 \x01(\x0e2\x19.holdfast.v1.DesiredStateR\adesired\x124\n" +
-	"\fdesired_mark\x18\x15 \x01(\v2\x11.holdfast.v1.MarkR\vdesiredMark\"P\n" +
+	"\fdesired_mark\x18\x15 \x01(\v2\x11.holdfast.v1.MarkR\vdesiredMark\x12$\n" +
+	"\x0edisks_in_doubt\x18\x16 \x01(\tR\fdisksInDoubt\"P\n" +
 	"\bIncoming\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12\x12\n" +
@@ -2877,13 +3029,14 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12/\n" +
 	"\x05cause\x18\x02 \x01(\x0e2\x19.holdfast.v1.ReleaseCauseR\x05cause\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"\x9d\x01\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xb5\x01\n" +
 	"\x04Home\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x120\n" +
 	"\bfailures\x18\x03 \x03(\v2\x14.holdfast.v1.FailureR\bfailures\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\bR\x06failed\x12#\n" +
-	"\rfailed_reason\x18\x05 \x01(\tR\ffailedReason\"\x99\x01\n" +
+	"\rfailed_reason\x18\x05 \x01(\tR\ffailedReason\x12\x16\n" +
+	"\x06placed\x18\x06 \x01(\tR\x06placed\"\x99\x01\n" +
 	"\x05Alert\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2902,7 +3055,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"bytesTotal\x12(\n" +
 	"\x10bytes_per_second\x18\x05 \x01(\x03R\x0ebytesPerSecond\x12F\n" +
 	"\x11expected_downtime\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10expectedDowntime\x12R\n" +
-	"\x18estimated_time_to_finish\x18\a \x01(\v2\x19.google.protobuf.DurationR\x15estimatedTimeToFinish\"\xe4\x03\n" +
+	"\x18estimated_time_to_finish\x18\a \x01(\v2\x19.google.protobuf.DurationR\x15estimatedTimeToFinish\"\xfc\x03\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.holdfast.v1.OperationKindR\x04kind\x12\x0e\n" +
@@ -2920,7 +3073,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"startEpoch\x12\x16\n" +
 	"\x06cancel\x18\f \x01(\bR\x06cancel\x126\n" +
 	"\bfinished\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x121\n" +
-	"\bprogress\x18\x0e \x01(\v2\x15.holdfast.v1.ProgressR\bprogress\"\xf0\x01\n" +
+	"\bprogress\x18\x0e \x01(\v2\x15.holdfast.v1.ProgressR\bprogress\x12\x16\n" +
+	"\x06parent\x18\x0f \x01(\tR\x06parent\"\xf0\x01\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
@@ -2978,7 +3132,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x10CLAIM_PHASE_HELD\x10\x03\x12\x19\n" +
 	"\x15CLAIM_PHASE_MIGRATING\x10\x04\x12\x1b\n" +
 	"\x17CLAIM_PHASE_HANDED_OVER\x10\x05\x12\x19\n" +
-	"\x15CLAIM_PHASE_RELEASING\x10\x06*\xf7\x02\n" +
+	"\x15CLAIM_PHASE_RELEASING\x10\x06*\x8f\x03\n" +
 	"\fReleaseCause\x12\x1d\n" +
 	"\x19RELEASE_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15RELEASE_CAUSE_STOPPED\x10\x01\x12 \n" +
@@ -2992,7 +3146,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x13RELEASE_CAUSE_MOVED\x10\t\x12\x1a\n" +
 	"\x16RELEASE_CAUSE_ISOLATED\x10\n" +
 	"\x12\x1e\n" +
-	"\x1aRELEASE_CAUSE_STORAGE_LOST\x10\v*\x99\x01\n" +
+	"\x1aRELEASE_CAUSE_STORAGE_LOST\x10\v\x12\x16\n" +
+	"\x12RELEASE_CAUSE_KEPT\x10\f*\x99\x01\n" +
 	"\bRunState\x12\x19\n" +
 	"\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RUN_STATE_STARTING\x10\x01\x12\x15\n" +
@@ -3033,7 +3188,7 @@ func file_holdfast_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_holdfast_v1_types_proto_goTypes = []any{
 	(Isolation)(0),                // 0: holdfast.v1.Isolation
 	(ShutdownPolicy)(0),           // 1: holdfast.v1.ShutdownPolicy
@@ -3051,84 +3206,88 @@ var file_holdfast_v1_types_proto_goTypes = []any{
 	(*PoolConfig)(nil),            // 13: holdfast.v1.PoolConfig
 	(*FenceDevice)(nil),           // 14: holdfast.v1.FenceDevice
 	(*Server)(nil),                // 15: holdfast.v1.Server
-	(*Lack)(nil),                  // 16: holdfast.v1.Lack
-	(*Member)(nil),                // 17: holdfast.v1.Member
-	(*Fence)(nil),                 // 18: holdfast.v1.Fence
-	(*Roster)(nil),                // 19: holdfast.v1.Roster
-	(*Need)(nil),                  // 20: holdfast.v1.Need
-	(*VM)(nil),                    // 21: holdfast.v1.VM
-	(*Incoming)(nil),              // 22: holdfast.v1.Incoming
-	(*Claim)(nil),                 // 23: holdfast.v1.Claim
-	(*VMState)(nil),               // 24: holdfast.v1.VMState
-	(*Failure)(nil),               // 25: holdfast.v1.Failure
-	(*Home)(nil),                  // 26: holdfast.v1.Home
-	(*Alert)(nil),                 // 27: holdfast.v1.Alert
-	(*Progress)(nil),              // 28: holdfast.v1.Progress
-	(*Operation)(nil),             // 29: holdfast.v1.Operation
-	(*Event)(nil),                 // 30: holdfast.v1.Event
-	nil,                           // 31: holdfast.v1.FenceDevice.ParamsEntry
-	nil,                           // 32: holdfast.v1.FenceDevice.SecretFilesEntry
-	nil,                           // 33: holdfast.v1.Server.LabelsEntry
-	nil,                           // 34: holdfast.v1.Roster.StandingEntry
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*Shutdown)(nil),              // 16: holdfast.v1.Shutdown
+	(*Lack)(nil),                  // 17: holdfast.v1.Lack
+	(*Member)(nil),                // 18: holdfast.v1.Member
+	(*Fence)(nil),                 // 19: holdfast.v1.Fence
+	(*Roster)(nil),                // 20: holdfast.v1.Roster
+	(*Need)(nil),                  // 21: holdfast.v1.Need
+	(*VM)(nil),                    // 22: holdfast.v1.VM
+	(*Incoming)(nil),              // 23: holdfast.v1.Incoming
+	(*Claim)(nil),                 // 24: holdfast.v1.Claim
+	(*VMState)(nil),               // 25: holdfast.v1.VMState
+	(*Failure)(nil),               // 26: holdfast.v1.Failure
+	(*Home)(nil),                  // 27: holdfast.v1.Home
+	(*Alert)(nil),                 // 28: holdfast.v1.Alert
+	(*Progress)(nil),              // 29: holdfast.v1.Progress
+	(*Operation)(nil),             // 30: holdfast.v1.Operation
+	(*Event)(nil),                 // 31: holdfast.v1.Event
+	nil,                           // 32: holdfast.v1.FenceDevice.ParamsEntry
+	nil,                           // 33: holdfast.v1.FenceDevice.SecretFilesEntry
+	nil,                           // 34: holdfast.v1.Server.LabelsEntry
+	nil,                           // 35: holdfast.v1.Roster.StandingEntry
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
 }
 var file_holdfast_v1_types_proto_depIdxs = []int32{
-	35, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
+	36, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
 	12, // 1: holdfast.v1.PoolConfig.ha_mark:type_name -> holdfast.v1.Mark
 	12, // 2: holdfast.v1.PoolConfig.frozen_mark:type_name -> holdfast.v1.Mark
-	36, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
+	37, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
 	1,  // 4: holdfast.v1.PoolConfig.shutdown:type_name -> holdfast.v1.ShutdownPolicy
 	0,  // 5: holdfast.v1.PoolConfig.on_isolation:type_name -> holdfast.v1.Isolation
-	36, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
-	36, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
-	36, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
-	36, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
-	31, // 10: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
-	32, // 11: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
-	36, // 12: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
+	37, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
+	37, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
+	37, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
+	37, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
+	32, // 10: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
+	33, // 11: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
+	37, // 12: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
 	12, // 13: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
 	12, // 14: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
 	14, // 15: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
-	33, // 16: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
-	36, // 17: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
-	16, // 18: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
-	35, // 19: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
-	2,  // 20: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
-	35, // 21: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
-	34, // 22: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
-	6,  // 23: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
-	12, // 24: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
-	4,  // 25: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
-	36, // 26: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
-	20, // 27: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
-	5,  // 28: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
-	12, // 29: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
-	7,  // 30: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
-	36, // 31: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
-	22, // 32: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
-	8,  // 33: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
-	35, // 34: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	9,  // 35: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
-	35, // 36: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
-	8,  // 37: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
-	35, // 38: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	25, // 39: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
-	35, // 40: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
-	36, // 41: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
-	36, // 42: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
-	10, // 43: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
-	11, // 44: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
-	12, // 45: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
-	35, // 46: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
-	28, // 47: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
-	35, // 48: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,  // 49: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	34, // 16: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
+	16, // 17: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
+	1,  // 18: holdfast.v1.Shutdown.policy:type_name -> holdfast.v1.ShutdownPolicy
+	12, // 19: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
+	37, // 20: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
+	17, // 21: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
+	36, // 22: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
+	2,  // 23: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
+	36, // 24: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
+	35, // 25: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
+	6,  // 26: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
+	12, // 27: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
+	4,  // 28: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
+	37, // 29: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
+	21, // 30: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
+	5,  // 31: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
+	12, // 32: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
+	7,  // 33: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
+	37, // 34: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
+	23, // 35: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
+	8,  // 36: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
+	36, // 37: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	9,  // 38: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
+	36, // 39: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
+	8,  // 40: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
+	36, // 41: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	26, // 42: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
+	36, // 43: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
+	37, // 44: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
+	37, // 45: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
+	10, // 46: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
+	11, // 47: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
+	12, // 48: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
+	36, // 49: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	29, // 50: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
+	36, // 51: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,  // 52: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_types_proto_init() }
@@ -3142,7 +3301,7 @@ func file_holdfast_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_types_proto_rawDesc), len(file_holdfast_v1_types_proto_rawDesc)),
 			NumEnums:      12,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
