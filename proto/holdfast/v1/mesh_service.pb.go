@@ -22,6 +22,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// A socket at the far end of a tunnel.
+type TunnelSocket int32
+
+const (
+	TunnelSocket_TUNNEL_SOCKET_UNSPECIFIED TunnelSocket = 0
+	// The destination's libvirt daemon.
+	TunnelSocket_TUNNEL_SOCKET_LIBVIRT TunnelSocket = 1
+	// The incoming QEMU, which takes in the guest's memory.
+	TunnelSocket_TUNNEL_SOCKET_STREAM TunnelSocket = 2
+)
+
+// Enum value maps for TunnelSocket.
+var (
+	TunnelSocket_name = map[int32]string{
+		0: "TUNNEL_SOCKET_UNSPECIFIED",
+		1: "TUNNEL_SOCKET_LIBVIRT",
+		2: "TUNNEL_SOCKET_STREAM",
+	}
+	TunnelSocket_value = map[string]int32{
+		"TUNNEL_SOCKET_UNSPECIFIED": 0,
+		"TUNNEL_SOCKET_LIBVIRT":     1,
+		"TUNNEL_SOCKET_STREAM":      2,
+	}
+)
+
+func (x TunnelSocket) Enum() *TunnelSocket {
+	p := new(TunnelSocket)
+	*p = x
+	return p
+}
+
+func (x TunnelSocket) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TunnelSocket) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_mesh_service_proto_enumTypes[0].Descriptor()
+}
+
+func (TunnelSocket) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_mesh_service_proto_enumTypes[0]
+}
+
+func (x TunnelSocket) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TunnelSocket.Descriptor instead.
+func (TunnelSocket) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{0}
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -520,6 +572,175 @@ func (x *LookupDomainResponse) GetOwnedByPool() string {
 	return ""
 }
 
+// One message to a tunnel. The first holds open alone; the others hold data alone.
+type TunnelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Open  *TunnelOpen            `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	// At most 1 MiB.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelRequest) Reset() {
+	*x = TunnelRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelRequest) ProtoMessage() {}
+
+func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
+func (*TunnelRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TunnelRequest) GetOpen() *TunnelOpen {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *TunnelRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// What a tunnel is for.
+type TunnelOpen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Vm            string                 `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
+	Socket        TunnelSocket           `protobuf:"varint,3,opt,name=socket,proto3,enum=holdfast.v1.TunnelSocket" json:"socket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelOpen) Reset() {
+	*x = TunnelOpen{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelOpen) ProtoMessage() {}
+
+func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
+func (*TunnelOpen) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TunnelOpen) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *TunnelOpen) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *TunnelOpen) GetSocket() TunnelSocket {
+	if x != nil {
+		return x.Socket
+	}
+	return TunnelSocket_TUNNEL_SOCKET_UNSPECIFIED
+}
+
+// One message from a tunnel. The first is empty: the socket has been reached.
+type TunnelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nothing more will come from the socket; it still takes data.
+	End           bool   `protobuf:"varint,1,opt,name=end,proto3" json:"end,omitempty"`
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelResponse) Reset() {
+	*x = TunnelResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelResponse) ProtoMessage() {}
+
+func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
+func (*TunnelResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TunnelResponse) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+func (x *TunnelResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_holdfast_v1_mesh_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
@@ -559,13 +780,29 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"persistent\x18\x05 \x01(\bR\n" +
 	"persistent\x12\x1c\n" +
 	"\tautostart\x18\x06 \x01(\bR\tautostart\x12\"\n" +
-	"\rowned_by_pool\x18\a \x01(\tR\vownedByPool2\xba\x02\n" +
+	"\rowned_by_pool\x18\a \x01(\tR\vownedByPool\"P\n" +
+	"\rTunnelRequest\x12+\n" +
+	"\x04open\x18\x01 \x01(\v2\x17.holdfast.v1.TunnelOpenR\x04open\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"m\n" +
+	"\n" +
+	"TunnelOpen\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x12\x0e\n" +
+	"\x02vm\x18\x02 \x01(\tR\x02vm\x121\n" +
+	"\x06socket\x18\x03 \x01(\x0e2\x19.holdfast.v1.TunnelSocketR\x06socket\"6\n" +
+	"\x0eTunnelResponse\x12\x10\n" +
+	"\x03end\x18\x01 \x01(\bR\x03end\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*b\n" +
+	"\fTunnelSocket\x12\x1d\n" +
+	"\x19TUNNEL_SOCKET_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15TUNNEL_SOCKET_LIBVIRT\x10\x01\x12\x18\n" +
+	"\x14TUNNEL_SOCKET_STREAM\x10\x022\x81\x03\n" +
 	"\vMeshService\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12M\n" +
 	"\n" +
 	"AskPromise\x12\x1e.holdfast.v1.AskPromiseRequest\x1a\x1f.holdfast.v1.AskPromiseResponse\x12J\n" +
 	"\tInspectVM\x12\x1d.holdfast.v1.InspectVMRequest\x1a\x1e.holdfast.v1.InspectVMResponse\x12S\n" +
-	"\fLookupDomain\x12 .holdfast.v1.LookupDomainRequest\x1a!.holdfast.v1.LookupDomainResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\fLookupDomain\x12 .holdfast.v1.LookupDomainRequest\x1a!.holdfast.v1.LookupDomainResponse\x12E\n" +
+	"\x06Tunnel\x12\x1a.holdfast.v1.TunnelRequest\x1a\x1b.holdfast.v1.TunnelResponse(\x010\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_mesh_service_proto_rawDescOnce sync.Once
@@ -579,35 +816,44 @@ func file_holdfast_v1_mesh_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_mesh_service_proto_rawDescData
 }
 
-var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_holdfast_v1_mesh_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_holdfast_v1_mesh_service_proto_goTypes = []any{
-	(*PingRequest)(nil),          // 0: holdfast.v1.PingRequest
-	(*PingResponse)(nil),         // 1: holdfast.v1.PingResponse
-	(*AskPromiseRequest)(nil),    // 2: holdfast.v1.AskPromiseRequest
-	(*AskPromiseResponse)(nil),   // 3: holdfast.v1.AskPromiseResponse
-	(*InspectVMRequest)(nil),     // 4: holdfast.v1.InspectVMRequest
-	(*InspectVMResponse)(nil),    // 5: holdfast.v1.InspectVMResponse
-	(*LookupDomainRequest)(nil),  // 6: holdfast.v1.LookupDomainRequest
-	(*LookupDomainResponse)(nil), // 7: holdfast.v1.LookupDomainResponse
-	(*durationpb.Duration)(nil),  // 8: google.protobuf.Duration
-	(*Need)(nil),                 // 9: holdfast.v1.Need
+	(TunnelSocket)(0),            // 0: holdfast.v1.TunnelSocket
+	(*PingRequest)(nil),          // 1: holdfast.v1.PingRequest
+	(*PingResponse)(nil),         // 2: holdfast.v1.PingResponse
+	(*AskPromiseRequest)(nil),    // 3: holdfast.v1.AskPromiseRequest
+	(*AskPromiseResponse)(nil),   // 4: holdfast.v1.AskPromiseResponse
+	(*InspectVMRequest)(nil),     // 5: holdfast.v1.InspectVMRequest
+	(*InspectVMResponse)(nil),    // 6: holdfast.v1.InspectVMResponse
+	(*LookupDomainRequest)(nil),  // 7: holdfast.v1.LookupDomainRequest
+	(*LookupDomainResponse)(nil), // 8: holdfast.v1.LookupDomainResponse
+	(*TunnelRequest)(nil),        // 9: holdfast.v1.TunnelRequest
+	(*TunnelOpen)(nil),           // 10: holdfast.v1.TunnelOpen
+	(*TunnelResponse)(nil),       // 11: holdfast.v1.TunnelResponse
+	(*durationpb.Duration)(nil),  // 12: google.protobuf.Duration
+	(*Need)(nil),                 // 13: holdfast.v1.Need
 }
 var file_holdfast_v1_mesh_service_proto_depIdxs = []int32{
-	8, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
-	9, // 1: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
-	0, // 2: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
-	2, // 3: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
-	4, // 4: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
-	6, // 5: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
-	1, // 6: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
-	3, // 7: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
-	5, // 8: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
-	7, // 9: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	12, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
+	13, // 1: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
+	10, // 2: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
+	0,  // 3: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
+	1,  // 4: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
+	3,  // 5: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
+	5,  // 6: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
+	7,  // 7: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
+	9,  // 8: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
+	2,  // 9: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
+	4,  // 10: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
+	6,  // 11: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
+	8,  // 12: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
+	11, // 13: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
+	9,  // [9:14] is the sub-list for method output_type
+	4,  // [4:9] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_mesh_service_proto_init() }
@@ -621,13 +867,14 @@ func file_holdfast_v1_mesh_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_mesh_service_proto_rawDesc), len(file_holdfast_v1_mesh_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   8,
+			NumEnums:      1,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_holdfast_v1_mesh_service_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_mesh_service_proto_depIdxs,
+		EnumInfos:         file_holdfast_v1_mesh_service_proto_enumTypes,
 		MessageInfos:      file_holdfast_v1_mesh_service_proto_msgTypes,
 	}.Build()
 	File_holdfast_v1_mesh_service_proto = out.File

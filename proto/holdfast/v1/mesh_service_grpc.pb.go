@@ -23,6 +23,7 @@ const (
 	MeshService_AskPromise_FullMethodName   = "/holdfast.v1.MeshService/AskPromise"
 	MeshService_InspectVM_FullMethodName    = "/holdfast.v1.MeshService/InspectVM"
 	MeshService_LookupDomain_FullMethodName = "/holdfast.v1.MeshService/LookupDomain"
+	MeshService_Tunnel_FullMethodName       = "/holdfast.v1.MeshService/Tunnel"
 )
 
 // MeshServiceClient is the client API for MeshService service.
@@ -39,6 +40,11 @@ type MeshServiceClient interface {
 	InspectVM(ctx context.Context, in *InspectVMRequest, opts ...grpc.CallOption) (*InspectVMResponse, error)
 	// Returns the definition of a domain that the answering server's libvirt knows.
 	LookupDomain(ctx context.Context, in *LookupDomainRequest, opts ...grpc.CallOption) (*LookupDomainResponse, error)
+	// Carries one connection of a live migration to a UNIX socket of the answering server, as bytes, both ways. The
+	// caller must own the VM under a claim that names the operation and the answering server as its destination; the
+	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
+	// sending side, or a message with end, ends one direction; the stream ends when both have ended. An error ends both.
+	Tunnel(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TunnelRequest, TunnelResponse], error)
 }
 
 type meshServiceClient struct {
@@ -89,6 +95,19 @@ func (c *meshServiceClient) LookupDomain(ctx context.Context, in *LookupDomainRe
 	return out, nil
 }
 
+func (c *meshServiceClient) Tunnel(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TunnelRequest, TunnelResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MeshService_ServiceDesc.Streams[0], MeshService_Tunnel_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TunnelRequest, TunnelResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MeshService_TunnelClient = grpc.BidiStreamingClient[TunnelRequest, TunnelResponse]
+
 // MeshServiceServer is the server API for MeshService service.
 // All implementations must embed UnimplementedMeshServiceServer
 // for forward compatibility.
@@ -103,6 +122,11 @@ type MeshServiceServer interface {
 	InspectVM(context.Context, *InspectVMRequest) (*InspectVMResponse, error)
 	// Returns the definition of a domain that the answering server's libvirt knows.
 	LookupDomain(context.Context, *LookupDomainRequest) (*LookupDomainResponse, error)
+	// Carries one connection of a live migration to a UNIX socket of the answering server, as bytes, both ways. The
+	// caller must own the VM under a claim that names the operation and the answering server as its destination; the
+	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
+	// sending side, or a message with end, ends one direction; the stream ends when both have ended. An error ends both.
+	Tunnel(grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]) error
 	mustEmbedUnimplementedMeshServiceServer()
 }
 
@@ -124,6 +148,9 @@ func (UnimplementedMeshServiceServer) InspectVM(context.Context, *InspectVMReque
 }
 func (UnimplementedMeshServiceServer) LookupDomain(context.Context, *LookupDomainRequest) (*LookupDomainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LookupDomain not implemented")
+}
+func (UnimplementedMeshServiceServer) Tunnel(grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]) error {
+	return status.Error(codes.Unimplemented, "method Tunnel not implemented")
 }
 func (UnimplementedMeshServiceServer) mustEmbedUnimplementedMeshServiceServer() {}
 func (UnimplementedMeshServiceServer) testEmbeddedByValue()                     {}
@@ -218,6 +245,13 @@ func _MeshService_LookupDomain_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MeshService_Tunnel_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(MeshServiceServer).Tunnel(&grpc.GenericServerStream[TunnelRequest, TunnelResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MeshService_TunnelServer = grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]
+
 // MeshService_ServiceDesc is the grpc.ServiceDesc for MeshService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,6 +276,13 @@ var MeshService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MeshService_LookupDomain_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Tunnel",
+			Handler:       _MeshService_Tunnel_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/mesh_service.proto",
 }
