@@ -37,7 +37,7 @@ func (c *subject) asked(kinds ...pool.OperationKind) (pool.Operation, bool) {
 // involuntary reports whether the VM stopped without anybody's wish, so that starting it again is HA's business.
 func involuntary(c pool.Claim, h pool.Home) bool {
 	switch c.Cause {
-	case pool.CauseFenced, pool.CauseServerRestarted, pool.CauseServerShutdown, pool.CauseIsolated, pool.CauseStorageLost:
+	case pool.CauseFenced, pool.CauseServerRestarted, pool.CauseServerShutdown, pool.CauseIsolated, pool.CauseStorageLost, pool.CauseKept:
 		return true
 	case pool.CauseUnspecified:
 		return len(h.Failures) > 0
@@ -48,7 +48,7 @@ func involuntary(c pool.Claim, h pool.Home) bool {
 
 // withServer reports whether the VM stopped because its server did, so that without HA it waits for that server.
 func withServer(c pool.Cause) bool {
-	return c == pool.CauseServerRestarted || c == pool.CauseServerShutdown || c == pool.CauseIsolated || c == pool.CauseStorageLost
+	return c == pool.CauseServerRestarted || c == pool.CauseServerShutdown || c == pool.CauseIsolated || c == pool.CauseStorageLost || c == pool.CauseKept
 }
 
 // hold says why a VM without owner that is wanted running must not be placed now, if so. A restart that was under way

@@ -61,10 +61,15 @@ const (
 	CauseIsolated
 	// CauseStorageLost: the server lost its path to the VM's disks.
 	CauseStorageLost
+	// CauseKept: the server went down, and the VM is kept for its return by the pool's shutdown policy.
+	CauseKept
+	// CauseMigrationFailed: its QEMU ended while it was on its way, and nothing proves that the copy is as new.
+	CauseMigrationFailed
 )
 
 var causeNames = [...]string{"unspecified", "stopped", "guest shutdown", "crashed", "guest panic", "start failed",
-	"server restarted", "server shutdown", "server fenced", "moved", "isolated", "storage lost"}
+	"server restarted", "server shutdown", "server fenced", "moved", "isolated", "storage lost",
+	"server shutdown, kept for its return", "migration failed"}
 
 // String returns the cause in words for people.
 func (c Cause) String() string { return word(causeNames[:], int(c)) }
@@ -95,6 +100,8 @@ type Claim struct {
 	Watchdog  time.Duration
 	Incoming  *Incoming
 	Operation OperationID
+	// Paused: the guest was paused by hand before it moved, and stays so; meaningful in PhaseHandedOver.
+	Paused bool
 	// LastServer is where it ran last; kept while unassigned.
 	LastServer ServerID
 	// Cause and Detail say why it was released; meaningful in PhaseUnassigned.

@@ -61,7 +61,7 @@ func TestPhasesInWhichAServerMayExecute(t *testing.T) {
 
 func TestOnlyTheGuestsOwnFailuresCount(t *testing.T) {
 	counted := map[Cause]bool{CauseCrashed: true, CausePanicked: true, CauseStartFailed: true}
-	for c := CauseUnspecified; c <= CauseStorageLost; c++ {
+	for c := CauseUnspecified; c <= CauseMigrationFailed; c++ {
 		if got := c.CountsAsFailure(); got != counted[c] {
 			t.Errorf("%v: got %v, want %v", c, got, counted[c])
 		}

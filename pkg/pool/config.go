@@ -77,7 +77,16 @@ type Config struct {
 	// EventsKept and OperationsKept bound the history in etcd, in entries.
 	EventsKept     int
 	OperationsKept int
-	Revision       Revision
+	// Migrations and MigrationsPerServer bound how many live migrations run at once: in the pool, and with one server
+	// as their source or destination.
+	Migrations, MigrationsPerServer int
+	// MigrateBandwidth is the most that one migration copies, in bytes per second; 0: no limit.
+	MigrateBandwidth int64
+	// AutoConverge slows a guest down that changes memory faster than it is copied.
+	AutoConverge bool
+	// MigrateLimit is how long one migration may take before it is stopped; the VM then runs on where it is.
+	MigrateLimit time.Duration
+	Revision     Revision
 }
 
 // DefaultConfig returns the policy of a new pool. HA is off until it is switched on.
@@ -87,6 +96,7 @@ func DefaultConfig(name, incarnation string) Config {
 		Shutdown: ShutdownEvacuate, LockBarsFailover: true,
 		OnIsolation: IsolationStop, IsolationGrace: 30 * time.Second, SuspectAfter: 2 * time.Second,
 		StopLimit: 60 * time.Second, RestartGrace: 60 * time.Second, EventsKept: 2000, OperationsKept: 500,
+		Migrations: 4, MigrationsPerServer: 2, AutoConverge: true, MigrateLimit: 30 * time.Minute,
 	}
 }
 
@@ -111,6 +121,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("restart_grace %v: must not be shorter than lease_ttl %v: %w", c.RestartGrace, c.LeaseTTL, ErrInvalid)
 	case c.EventsKept < 100 || c.OperationsKept < 10:
 		return fmt.Errorf("events_kept %d, operations_kept %d: keep at least 100 and 10: %w", c.EventsKept, c.OperationsKept, ErrInvalid)
+	case c.Migrations < 1 || c.MigrationsPerServer < 1:
+		return fmt.Errorf("migrations %d, migrations_per_server %d: each must be 1 or more: %w", c.Migrations, c.MigrationsPerServer, ErrInvalid)
+	case c.MigrateBandwidth != 0 && c.MigrateBandwidth < 1<<20:
+		return fmt.Errorf("migrate_bandwidth %d: must be 0 (no limit) or at least 1M: %w", c.MigrateBandwidth, ErrInvalid)
+	case c.MigrateLimit < 10*time.Second:
+		return fmt.Errorf("migrate_limit %v: must be at least 10s: %w", c.MigrateLimit, ErrInvalid)
 	case c.Shutdown == ShutdownUnspecified || c.OnIsolation == IsolationUnspecified:
 		return fmt.Errorf("shutdown and on_isolation must be set: %w", ErrInvalid)
 	}

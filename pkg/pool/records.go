@@ -40,6 +40,9 @@ func (k OperationKind) String() string {
 		"failover", "remove-server", "shutdown-server"}, int(k))
 }
 
+// ParentReturn stands as the parent of moves home, and to preferred servers, which no operation asks for.
+const ParentReturn OperationID = "return"
+
 // Outcome says how an operation stands.
 type Outcome int
 
@@ -78,6 +81,9 @@ type Operation struct {
 	Cancel   bool
 	Finished time.Time
 	Progress Progress
+	// Parent is the operation that this one is a part of, or ParentReturn for a way home; empty if somebody asked for
+	// it alone.
+	Parent   OperationID
 	Revision Revision
 }
 

@@ -52,6 +52,17 @@ var poolSettings = []setting[Config]{
 	{"isolation-grace", "how long isolated VMs stay paused", func(c *Config, s string) (err error) { c.IsolationGrace, err = parseDuration(s); return }},
 	{"trust-guard-alone", "on|off: accept the guard as proof for VMs whose disks have no locks", func(c *Config, s string) (err error) { c.TrustGuardAlone, err = ParseSwitch(s); return }},
 	{"suspect-after", "silence that makes a server suspect", func(c *Config, s string) (err error) { c.SuspectAfter, err = parseDuration(s); return }},
+	{"migrations", "live migrations at once in the pool", func(c *Config, s string) (err error) { c.Migrations, err = parseCount(s); return }},
+	{"migrations-per-server", "live migrations at once to or from one server", func(c *Config, s string) (err error) {
+		c.MigrationsPerServer, err = parseCount(s)
+		return
+	}},
+	{"migrate-bandwidth", "most bytes per second of one migration, such as 500M; 0 for no limit", func(c *Config, s string) (err error) {
+		c.MigrateBandwidth, err = ParseSize(s)
+		return
+	}},
+	{"auto-converge", "on|off: slow a guest down that changes memory faster than it is copied", func(c *Config, s string) (err error) { c.AutoConverge, err = ParseSwitch(s); return }},
+	{"migrate-limit", "how long one migration may take", func(c *Config, s string) (err error) { c.MigrateLimit, err = parseDuration(s); return }},
 	{"stop-limit", "how long a guest may take to shut down", func(c *Config, s string) (err error) { c.StopLimit, err = parseDuration(s); return }},
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // lastCause is the highest cause that this version knows.
-const lastCause = pool.CauseStorageLost
+const lastCause = pool.CauseMigrationFailed
 
 // Claim returns the message of a claim, without its revision.
 func Claim(c pool.Claim) *pb.Claim {
@@ -14,7 +14,7 @@ func Claim(c pool.Claim) *pb.Claim {
 		Vm: text(c.VM), Server: text(c.Server), Session: int64(c.Session), Epoch: int64(c.Epoch),
 		Phase: pb.ClaimPhase(c.Phase), Armed: c.Armed, Watchdog: span(c.Watchdog), Incoming: incoming(c.Incoming),
 		Operation: text(c.Operation), LastServer: text(c.LastServer), Cause: pb.ReleaseCause(c.Cause),
-		Detail: text(c.Detail), Incarnation: text(c.Incarnation), Since: stamp(c.Since),
+		Detail: text(c.Detail), Incarnation: text(c.Incarnation), Since: stamp(c.Since), Paused: c.Paused,
 	}
 }
 
@@ -27,7 +27,7 @@ func ParseClaim(m *pb.Claim) (pool.Claim, error) {
 		Armed: m.GetArmed(), Watchdog: p.duration("watchdog", m.GetWatchdog()), Incoming: parseIncoming(m.GetIncoming()),
 		Operation: pool.OperationID(m.GetOperation()), LastServer: pool.ServerID(m.GetLastServer()),
 		Cause: enum(&p, "cause", m.GetCause(), lastCause), Detail: m.GetDetail(),
-		Incarnation: m.GetIncarnation(), Since: p.time("since", m.GetSince()),
+		Incarnation: m.GetIncarnation(), Since: p.time("since", m.GetSince()), Paused: m.GetPaused(),
 	}
 	return c, p.err
 }

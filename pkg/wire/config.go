@@ -15,6 +15,8 @@ func Config(c pool.Config) *pb.PoolConfig {
 		OnIsolation: pb.Isolation(c.OnIsolation), IsolationGrace: span(c.IsolationGrace),
 		TrustGuardAlone: c.TrustGuardAlone, SuspectAfter: span(c.SuspectAfter), StopLimit: span(c.StopLimit),
 		RestartGrace: span(c.RestartGrace), EventsKept: number(c.EventsKept), OperationsKept: number(c.OperationsKept),
+		Migrations: number(c.Migrations), MigrationsPerServer: number(c.MigrationsPerServer), MigrateBandwidth: c.MigrateBandwidth,
+		AutoConverge: c.AutoConverge, MigrateLimit: span(c.MigrateLimit),
 	}
 }
 

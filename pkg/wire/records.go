@@ -28,7 +28,7 @@ func Operation(o pool.Operation) *pb.Operation {
 		Id: text(o.ID), Kind: pb.OperationKind(o.Kind), Vm: text(o.VM), Server: text(o.Server), Source: text(o.Source),
 		Phase: text(o.Phase), Outcome: pb.OperationOutcome(o.Outcome), Error: text(o.Error), Requested: Mark(o.Requested),
 		RequestId: text(o.RequestID), StartEpoch: int64(o.StartEpoch), Cancel: o.Cancel, Finished: stamp(o.Finished),
-		Progress: Progress(o.Progress),
+		Progress: Progress(o.Progress), Parent: text(o.Parent),
 	}
 }
 
@@ -41,6 +41,7 @@ func ParseOperation(m *pb.Operation) (pool.Operation, error) {
 		Phase: m.GetPhase(), Outcome: enum(&p, "outcome", m.GetOutcome(), pool.OutcomeCancelled), Error: m.GetError(),
 		Requested: p.mark("requested", m.GetRequested()), RequestID: m.GetRequestId(),
 		StartEpoch: pool.Epoch(m.GetStartEpoch()), Cancel: m.GetCancel(), Finished: p.time("finished", m.GetFinished()),
+		Parent: pool.OperationID(m.GetParent()),
 	}
 	progress, err := ParseProgress(m.GetProgress())
 	o.Progress = progress

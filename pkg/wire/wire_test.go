@@ -26,7 +26,7 @@ var fromKey = map[string]bool{
 // lastOf gives the highest value of each enum, so that generated ones exist.
 var lastOf = map[reflect.Type]int{
 	reflect.TypeFor[pool.Phase]():          int(pool.PhaseReleasing),
-	reflect.TypeFor[pool.Cause]():          int(pool.CauseStorageLost),
+	reflect.TypeFor[pool.Cause]():          int(pool.CauseMigrationFailed),
 	reflect.TypeFor[pool.Isolation]():      int(pool.IsolationPause),
 	reflect.TypeFor[pool.ShutdownPolicy](): int(pool.ShutdownFreeze),
 	reflect.TypeFor[pool.Proof]():          int(pool.ProofConfirmed),
@@ -177,7 +177,7 @@ func TestEnumsHaveTheSameNumbersAndSizesOnBothSides(t *testing.T) {
 		sent map[int32]string
 	}{
 		{"phase", int(pool.PhaseReleasing), pb.ClaimPhase_name},
-		{"cause", int(pool.CauseStorageLost), pb.ReleaseCause_name},
+		{"cause", int(pool.CauseMigrationFailed), pb.ReleaseCause_name},
 		{"isolation", int(pool.IsolationPause), pb.Isolation_name},
 		{"shutdown", int(pool.ShutdownFreeze), pb.ShutdownPolicy_name},
 		{"proof", int(pool.ProofConfirmed), pb.Proof_name},

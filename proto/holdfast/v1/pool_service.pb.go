@@ -9,6 +9,7 @@ package holdfastv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -787,11 +788,317 @@ func (x *SetFreezeResponse) GetConfig() *PoolConfig {
 	return nil
 }
 
+type PlanLossRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []string               `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanLossRequest) Reset() {
+	*x = PlanLossRequest{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanLossRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanLossRequest) ProtoMessage() {}
+
+func (x *PlanLossRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanLossRequest.ProtoReflect.Descriptor instead.
+func (*PlanLossRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PlanLossRequest) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// What would become of one VM.
+type PlannedLoss struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	From  string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Where it would be restarted; empty if it would wait or be lost.
+	To string `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	// RESTARTS, WAITS (no place), UNFENCED (no proof that its server is off), LOST (HA is off for it).
+	Outcome string `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Reason  string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// About how long after the loss it would run again.
+	After         *durationpb.Duration `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	Priority      string               `protobuf:"bytes,7,opt,name=priority,proto3" json:"priority,omitempty"`
+	MemoryBytes   int64                `protobuf:"varint,8,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedLoss) Reset() {
+	*x = PlannedLoss{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedLoss) ProtoMessage() {}
+
+func (x *PlannedLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedLoss.ProtoReflect.Descriptor instead.
+func (*PlannedLoss) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PlannedLoss) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *PlannedLoss) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlannedLoss) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PlannedLoss) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *PlannedLoss) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlannedLoss) GetAfter() *durationpb.Duration {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *PlannedLoss) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *PlannedLoss) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+type PlanLossResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they would be restarted.
+	Vms         []*PlannedLoss `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	Revision    int64          `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	CapacityNow *Capacity      `protobuf:"bytes,3,opt,name=capacity_now,json=capacityNow,proto3" json:"capacity_now,omitempty"`
+	// The pool's room after it.
+	CapacityAfter *Capacity `protobuf:"bytes,4,opt,name=capacity_after,json=capacityAfter,proto3" json:"capacity_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanLossResponse) Reset() {
+	*x = PlanLossResponse{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanLossResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanLossResponse) ProtoMessage() {}
+
+func (x *PlanLossResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanLossResponse.ProtoReflect.Descriptor instead.
+func (*PlanLossResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PlanLossResponse) GetVms() []*PlannedLoss {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *PlanLossResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PlanLossResponse) GetCapacityNow() *Capacity {
+	if x != nil {
+		return x.CapacityNow
+	}
+	return nil
+}
+
+func (x *PlanLossResponse) GetCapacityAfter() *Capacity {
+	if x != nil {
+		return x.CapacityAfter
+	}
+	return nil
+}
+
+type GetCapacityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCapacityRequest) Reset() {
+	*x = GetCapacityRequest{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCapacityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCapacityRequest) ProtoMessage() {}
+
+func (x *GetCapacityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCapacityRequest.ProtoReflect.Descriptor instead.
+func (*GetCapacityRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{16}
+}
+
+type GetCapacityResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Capacity      *Capacity              `protobuf:"bytes,1,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCapacityResponse) Reset() {
+	*x = GetCapacityResponse{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCapacityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCapacityResponse) ProtoMessage() {}
+
+func (x *GetCapacityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCapacityResponse.ProtoReflect.Descriptor instead.
+func (*GetCapacityResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetCapacityResponse) GetCapacity() *Capacity {
+	if x != nil {
+		return x.Capacity
+	}
+	return nil
+}
+
+func (x *GetCapacityResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_holdfast_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eholdfast/v1/pool_service.proto\x12\vholdfast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x10\n" +
+	"\x1eholdfast/v1/pool_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x10\n" +
 	"\x0eGetPoolRequest\"<\n" +
 	"\x0fGetPoolResponse\x12)\n" +
 	"\x04pool\x18\x01 \x01(\v2\x15.holdfast.v1.PoolViewR\x04pool\"3\n" +
@@ -846,14 +1153,36 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\x06frozen\x18\x01 \x01(\bR\x06frozen\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"D\n" +
 	"\x11SetFreezeResponse\x12/\n" +
-	"\x06config\x18\x01 \x01(\v2\x17.holdfast.v1.PoolConfigR\x06config2\x88\x03\n" +
+	"\x06config\x18\x01 \x01(\v2\x17.holdfast.v1.PoolConfigR\x06config\"+\n" +
+	"\x0fPlanLossRequest\x12\x18\n" +
+	"\aservers\x18\x01 \x03(\tR\aservers\"\xe3\x01\n" +
+	"\vPlannedLoss\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x18\n" +
+	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12/\n" +
+	"\x05after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05after\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\tR\bpriority\x12!\n" +
+	"\fmemory_bytes\x18\b \x01(\x03R\vmemoryBytes\"\xd2\x01\n" +
+	"\x10PlanLossResponse\x12*\n" +
+	"\x03vms\x18\x01 \x03(\v2\x18.holdfast.v1.PlannedLossR\x03vms\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x128\n" +
+	"\fcapacity_now\x18\x03 \x01(\v2\x15.holdfast.v1.CapacityR\vcapacityNow\x12<\n" +
+	"\x0ecapacity_after\x18\x04 \x01(\v2\x15.holdfast.v1.CapacityR\rcapacityAfter\"\x14\n" +
+	"\x12GetCapacityRequest\"d\n" +
+	"\x13GetCapacityResponse\x121\n" +
+	"\bcapacity\x18\x01 \x01(\v2\x15.holdfast.v1.CapacityR\bcapacity\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision2\xa3\x04\n" +
 	"\vPoolService\x12D\n" +
 	"\aGetPool\x12\x1b.holdfast.v1.GetPoolRequest\x1a\x1c.holdfast.v1.GetPoolResponse\x12L\n" +
 	"\tWatchPool\x12\x1d.holdfast.v1.WatchPoolRequest\x1a\x1e.holdfast.v1.WatchPoolResponse0\x01\x12M\n" +
 	"\n" +
 	"UpdatePool\x12\x1e.holdfast.v1.UpdatePoolRequest\x1a\x1f.holdfast.v1.UpdatePoolResponse\x12J\n" +
 	"\tSetPoolHA\x12\x1d.holdfast.v1.SetPoolHARequest\x1a\x1e.holdfast.v1.SetPoolHAResponse\x12J\n" +
-	"\tSetFreeze\x12\x1d.holdfast.v1.SetFreezeRequest\x1a\x1e.holdfast.v1.SetFreezeResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\tSetFreeze\x12\x1d.holdfast.v1.SetFreezeRequest\x1a\x1e.holdfast.v1.SetFreezeResponse\x12G\n" +
+	"\bPlanLoss\x12\x1c.holdfast.v1.PlanLossRequest\x1a\x1d.holdfast.v1.PlanLossResponse\x12P\n" +
+	"\vGetCapacity\x12\x1f.holdfast.v1.GetCapacityRequest\x1a .holdfast.v1.GetCapacityResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_pool_service_proto_rawDescOnce sync.Once
@@ -867,7 +1196,7 @@ func file_holdfast_v1_pool_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_pool_service_proto_rawDescData
 }
 
-var file_holdfast_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_holdfast_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*GetPoolRequest)(nil),        // 0: holdfast.v1.GetPoolRequest
 	(*GetPoolResponse)(nil),       // 1: holdfast.v1.GetPoolResponse
@@ -882,50 +1211,66 @@ var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*SetPoolHAResponse)(nil),     // 10: holdfast.v1.SetPoolHAResponse
 	(*SetFreezeRequest)(nil),      // 11: holdfast.v1.SetFreezeRequest
 	(*SetFreezeResponse)(nil),     // 12: holdfast.v1.SetFreezeResponse
-	nil,                           // 13: holdfast.v1.UpdatePoolRequest.SetEntry
-	(*PoolView)(nil),              // 14: holdfast.v1.PoolView
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*ServerView)(nil),            // 16: holdfast.v1.ServerView
-	(*VMView)(nil),                // 17: holdfast.v1.VMView
-	(*Operation)(nil),             // 18: holdfast.v1.Operation
-	(*Event)(nil),                 // 19: holdfast.v1.Event
-	(*PoolConfig)(nil),            // 20: holdfast.v1.PoolConfig
+	(*PlanLossRequest)(nil),       // 13: holdfast.v1.PlanLossRequest
+	(*PlannedLoss)(nil),           // 14: holdfast.v1.PlannedLoss
+	(*PlanLossResponse)(nil),      // 15: holdfast.v1.PlanLossResponse
+	(*GetCapacityRequest)(nil),    // 16: holdfast.v1.GetCapacityRequest
+	(*GetCapacityResponse)(nil),   // 17: holdfast.v1.GetCapacityResponse
+	nil,                           // 18: holdfast.v1.UpdatePoolRequest.SetEntry
+	(*PoolView)(nil),              // 19: holdfast.v1.PoolView
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*ServerView)(nil),            // 21: holdfast.v1.ServerView
+	(*VMView)(nil),                // 22: holdfast.v1.VMView
+	(*Operation)(nil),             // 23: holdfast.v1.Operation
+	(*Event)(nil),                 // 24: holdfast.v1.Event
+	(*PoolConfig)(nil),            // 25: holdfast.v1.PoolConfig
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*Capacity)(nil),              // 27: holdfast.v1.Capacity
 }
 var file_holdfast_v1_pool_service_proto_depIdxs = []int32{
-	14, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
-	15, // 1: holdfast.v1.WatchPoolResponse.server_time:type_name -> google.protobuf.Timestamp
+	19, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
+	20, // 1: holdfast.v1.WatchPoolResponse.server_time:type_name -> google.protobuf.Timestamp
 	4,  // 2: holdfast.v1.WatchPoolResponse.snapshot:type_name -> holdfast.v1.Snapshot
 	5,  // 3: holdfast.v1.WatchPoolResponse.delta:type_name -> holdfast.v1.Delta
 	6,  // 4: holdfast.v1.WatchPoolResponse.heartbeat:type_name -> holdfast.v1.Heartbeat
-	14, // 5: holdfast.v1.Snapshot.pool:type_name -> holdfast.v1.PoolView
-	16, // 6: holdfast.v1.Snapshot.servers:type_name -> holdfast.v1.ServerView
-	17, // 7: holdfast.v1.Snapshot.vms:type_name -> holdfast.v1.VMView
-	18, // 8: holdfast.v1.Snapshot.operations:type_name -> holdfast.v1.Operation
-	19, // 9: holdfast.v1.Snapshot.events:type_name -> holdfast.v1.Event
-	14, // 10: holdfast.v1.Delta.pool:type_name -> holdfast.v1.PoolView
-	16, // 11: holdfast.v1.Delta.servers:type_name -> holdfast.v1.ServerView
-	17, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
-	18, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
-	19, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
-	13, // 15: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
-	20, // 16: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
-	20, // 17: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
-	20, // 18: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
-	0,  // 19: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
-	2,  // 20: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
-	7,  // 21: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
-	9,  // 22: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
-	11, // 23: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
-	1,  // 24: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
-	3,  // 25: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
-	8,  // 26: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
-	10, // 27: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
-	12, // 28: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
-	24, // [24:29] is the sub-list for method output_type
-	19, // [19:24] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	19, // 5: holdfast.v1.Snapshot.pool:type_name -> holdfast.v1.PoolView
+	21, // 6: holdfast.v1.Snapshot.servers:type_name -> holdfast.v1.ServerView
+	22, // 7: holdfast.v1.Snapshot.vms:type_name -> holdfast.v1.VMView
+	23, // 8: holdfast.v1.Snapshot.operations:type_name -> holdfast.v1.Operation
+	24, // 9: holdfast.v1.Snapshot.events:type_name -> holdfast.v1.Event
+	19, // 10: holdfast.v1.Delta.pool:type_name -> holdfast.v1.PoolView
+	21, // 11: holdfast.v1.Delta.servers:type_name -> holdfast.v1.ServerView
+	22, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
+	23, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
+	24, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
+	18, // 15: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
+	25, // 16: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
+	25, // 17: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
+	25, // 18: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
+	26, // 19: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
+	14, // 20: holdfast.v1.PlanLossResponse.vms:type_name -> holdfast.v1.PlannedLoss
+	27, // 21: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
+	27, // 22: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	27, // 23: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
+	0,  // 24: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
+	2,  // 25: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
+	7,  // 26: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
+	9,  // 27: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
+	11, // 28: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
+	13, // 29: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
+	16, // 30: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
+	1,  // 31: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
+	3,  // 32: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
+	8,  // 33: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
+	10, // 34: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
+	12, // 35: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
+	15, // 36: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
+	17, // 37: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_pool_service_proto_init() }
@@ -946,7 +1291,7 @@ func file_holdfast_v1_pool_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_pool_service_proto_rawDesc), len(file_holdfast_v1_pool_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PoolService_GetPool_FullMethodName    = "/holdfast.v1.PoolService/GetPool"
-	PoolService_WatchPool_FullMethodName  = "/holdfast.v1.PoolService/WatchPool"
-	PoolService_UpdatePool_FullMethodName = "/holdfast.v1.PoolService/UpdatePool"
-	PoolService_SetPoolHA_FullMethodName  = "/holdfast.v1.PoolService/SetPoolHA"
-	PoolService_SetFreeze_FullMethodName  = "/holdfast.v1.PoolService/SetFreeze"
+	PoolService_GetPool_FullMethodName     = "/holdfast.v1.PoolService/GetPool"
+	PoolService_WatchPool_FullMethodName   = "/holdfast.v1.PoolService/WatchPool"
+	PoolService_UpdatePool_FullMethodName  = "/holdfast.v1.PoolService/UpdatePool"
+	PoolService_SetPoolHA_FullMethodName   = "/holdfast.v1.PoolService/SetPoolHA"
+	PoolService_SetFreeze_FullMethodName   = "/holdfast.v1.PoolService/SetFreeze"
+	PoolService_PlanLoss_FullMethodName    = "/holdfast.v1.PoolService/PlanLoss"
+	PoolService_GetCapacity_FullMethodName = "/holdfast.v1.PoolService/GetCapacity"
 )
 
 // PoolServiceClient is the client API for PoolService service.
@@ -47,6 +49,11 @@ type PoolServiceClient interface {
 	SetPoolHA(ctx context.Context, in *SetPoolHARequest, opts ...grpc.CallOption) (*SetPoolHAResponse, error)
 	// Pauses or resumes HA: while frozen nothing is fenced, moved or restarted.
 	SetFreeze(ctx context.Context, in *SetFreezeRequest, opts ...grpc.CallOption) (*SetFreezeResponse, error)
+	// What if these servers were lost together now: what would be restarted where, in which order, about when, and what
+	// would wait. It is the leader's own planner that says so. It changes nothing.
+	PlanLoss(ctx context.Context, in *PlanLossRequest, opts ...grpc.CallOption) (*PlanLossResponse, error)
+	// The room that the pool keeps for the loss of servers.
+	GetCapacity(ctx context.Context, in *GetCapacityRequest, opts ...grpc.CallOption) (*GetCapacityResponse, error)
 }
 
 type poolServiceClient struct {
@@ -116,6 +123,26 @@ func (c *poolServiceClient) SetFreeze(ctx context.Context, in *SetFreezeRequest,
 	return out, nil
 }
 
+func (c *poolServiceClient) PlanLoss(ctx context.Context, in *PlanLossRequest, opts ...grpc.CallOption) (*PlanLossResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanLossResponse)
+	err := c.cc.Invoke(ctx, PoolService_PlanLoss_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) GetCapacity(ctx context.Context, in *GetCapacityRequest, opts ...grpc.CallOption) (*GetCapacityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCapacityResponse)
+	err := c.cc.Invoke(ctx, PoolService_GetCapacity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PoolServiceServer is the server API for PoolService service.
 // All implementations must embed UnimplementedPoolServiceServer
 // for forward compatibility.
@@ -137,6 +164,11 @@ type PoolServiceServer interface {
 	SetPoolHA(context.Context, *SetPoolHARequest) (*SetPoolHAResponse, error)
 	// Pauses or resumes HA: while frozen nothing is fenced, moved or restarted.
 	SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error)
+	// What if these servers were lost together now: what would be restarted where, in which order, about when, and what
+	// would wait. It is the leader's own planner that says so. It changes nothing.
+	PlanLoss(context.Context, *PlanLossRequest) (*PlanLossResponse, error)
+	// The room that the pool keeps for the loss of servers.
+	GetCapacity(context.Context, *GetCapacityRequest) (*GetCapacityResponse, error)
 	mustEmbedUnimplementedPoolServiceServer()
 }
 
@@ -161,6 +193,12 @@ func (UnimplementedPoolServiceServer) SetPoolHA(context.Context, *SetPoolHAReque
 }
 func (UnimplementedPoolServiceServer) SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetFreeze not implemented")
+}
+func (UnimplementedPoolServiceServer) PlanLoss(context.Context, *PlanLossRequest) (*PlanLossResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanLoss not implemented")
+}
+func (UnimplementedPoolServiceServer) GetCapacity(context.Context, *GetCapacityRequest) (*GetCapacityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCapacity not implemented")
 }
 func (UnimplementedPoolServiceServer) mustEmbedUnimplementedPoolServiceServer() {}
 func (UnimplementedPoolServiceServer) testEmbeddedByValue()                     {}
@@ -266,6 +304,42 @@ func _PoolService_SetFreeze_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PoolService_PlanLoss_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanLossRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).PlanLoss(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_PlanLoss_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).PlanLoss(ctx, req.(*PlanLossRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PoolService_GetCapacity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCapacityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).GetCapacity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_GetCapacity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).GetCapacity(ctx, req.(*GetCapacityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PoolService_ServiceDesc is the grpc.ServiceDesc for PoolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -288,6 +362,14 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetFreeze",
 			Handler:    _PoolService_SetFreeze_Handler,
+		},
+		{
+			MethodName: "PlanLoss",
+			Handler:    _PoolService_PlanLoss_Handler,
+		},
+		{
+			MethodName: "GetCapacity",
+			Handler:    _PoolService_GetCapacity_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -9,6 +9,7 @@ package holdfastv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +21,66 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// How a VM leaves a server.
+type LeaveBy int32
+
+const (
+	LeaveBy_LEAVE_BY_UNSPECIFIED LeaveBy = 0
+	// Migrated live.
+	LeaveBy_LEAVE_BY_LIVE LeaveBy = 1
+	// Stopped there and started elsewhere.
+	LeaveBy_LEAVE_BY_RESTART LeaveBy = 2
+	// It cannot leave; the reason says why.
+	LeaveBy_LEAVE_BY_STAYS LeaveBy = 3
+	// No server can take it now; it leaves when one can.
+	LeaveBy_LEAVE_BY_WAITS LeaveBy = 4
+)
+
+// Enum value maps for LeaveBy.
+var (
+	LeaveBy_name = map[int32]string{
+		0: "LEAVE_BY_UNSPECIFIED",
+		1: "LEAVE_BY_LIVE",
+		2: "LEAVE_BY_RESTART",
+		3: "LEAVE_BY_STAYS",
+		4: "LEAVE_BY_WAITS",
+	}
+	LeaveBy_value = map[string]int32{
+		"LEAVE_BY_UNSPECIFIED": 0,
+		"LEAVE_BY_LIVE":        1,
+		"LEAVE_BY_RESTART":     2,
+		"LEAVE_BY_STAYS":       3,
+		"LEAVE_BY_WAITS":       4,
+	}
+)
+
+func (x LeaveBy) Enum() *LeaveBy {
+	p := new(LeaveBy)
+	*p = x
+	return p
+}
+
+func (x LeaveBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LeaveBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_server_service_proto_enumTypes[0].Descriptor()
+}
+
+func (LeaveBy) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_server_service_proto_enumTypes[0]
+}
+
+func (x LeaveBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LeaveBy.Descriptor instead.
+func (LeaveBy) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{0}
+}
 
 type ListServersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -529,11 +590,16 @@ func (x *UpdateServerResponse) GetServer() *ServerView {
 }
 
 type RemoveServerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Why    string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// Its VMs leave first.
+	Evacuate  bool   `protobuf:"varint,3,opt,name=evacuate,proto3" json:"evacuate,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// VMs that cannot migrate live are stopped there and started elsewhere.
+	RestartUnmovable bool `protobuf:"varint,5,opt,name=restart_unmovable,json=restartUnmovable,proto3" json:"restart_unmovable,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RemoveServerRequest) Reset() {
@@ -580,8 +646,31 @@ func (x *RemoveServerRequest) GetWhy() string {
 	return ""
 }
 
+func (x *RemoveServerRequest) GetEvacuate() bool {
+	if x != nil {
+		return x.Evacuate
+	}
+	return false
+}
+
+func (x *RemoveServerRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RemoveServerRequest) GetRestartUnmovable() bool {
+	if x != nil {
+		return x.RestartUnmovable
+	}
+	return false
+}
+
 type RemoveServerResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Follows the removal to its end; not set if the server was empty and is gone.
+	Operation     *Operation `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,11 +705,757 @@ func (*RemoveServerResponse) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{11}
 }
 
+func (x *RemoveServerResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+// What becomes of one VM.
+type PlannedMove struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	How   LeaveBy                `protobuf:"varint,2,opt,name=how,proto3,enum=holdfast.v1.LeaveBy" json:"how,omitempty"`
+	// Where it goes; empty if it stays or waits.
+	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	// Why there, or why not.
+	Reason      string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	MemoryBytes int64  `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// About how long it takes, if anything is known about the speed of moves.
+	Expected *durationpb.Duration `protobuf:"bytes,6,opt,name=expected,proto3" json:"expected,omitempty"`
+	// It is on its way already.
+	UnderWay bool `protobuf:"varint,7,opt,name=under_way,json=underWay,proto3" json:"under_way,omitempty"`
+	// For each server why it cannot take the VM; set if it stays or waits.
+	Refusals      []*ServerVerdict `protobuf:"bytes,8,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedMove) Reset() {
+	*x = PlannedMove{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedMove) ProtoMessage() {}
+
+func (x *PlannedMove) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedMove.ProtoReflect.Descriptor instead.
+func (*PlannedMove) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PlannedMove) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *PlannedMove) GetHow() LeaveBy {
+	if x != nil {
+		return x.How
+	}
+	return LeaveBy_LEAVE_BY_UNSPECIFIED
+}
+
+func (x *PlannedMove) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *PlannedMove) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlannedMove) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetExpected() *durationpb.Duration {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *PlannedMove) GetUnderWay() bool {
+	if x != nil {
+		return x.UnderWay
+	}
+	return false
+}
+
+func (x *PlannedMove) GetRefusals() []*ServerVerdict {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+// What is to be said about one server and one VM.
+type ServerVerdict struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Empty if the server can take the VM.
+	Reasons       []*ServerReason `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerVerdict) Reset() {
+	*x = ServerVerdict{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerVerdict) ProtoMessage() {}
+
+func (x *ServerVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerVerdict.ProtoReflect.Descriptor instead.
+func (*ServerVerdict) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ServerVerdict) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ServerVerdict) GetReasons() []*ServerReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+// One thing that keeps a VM off a server.
+type ServerReason struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable code, such as "MEMORY".
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerReason) Reset() {
+	*x = ServerReason{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerReason) ProtoMessage() {}
+
+func (x *ServerReason) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerReason.ProtoReflect.Descriptor instead.
+func (*ServerReason) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ServerReason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ServerReason) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type PlanMaintenanceRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// As in EnterMaintenance.
+	RestartUnmovable bool `protobuf:"varint,2,opt,name=restart_unmovable,json=restartUnmovable,proto3" json:"restart_unmovable,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PlanMaintenanceRequest) Reset() {
+	*x = PlanMaintenanceRequest{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMaintenanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMaintenanceRequest) ProtoMessage() {}
+
+func (x *PlanMaintenanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMaintenanceRequest.ProtoReflect.Descriptor instead.
+func (*PlanMaintenanceRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PlanMaintenanceRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *PlanMaintenanceRequest) GetRestartUnmovable() bool {
+	if x != nil {
+		return x.RestartUnmovable
+	}
+	return false
+}
+
+type PlanMaintenanceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names this plan: another number, another plan. Give it to EnterMaintenance to have this one or none.
+	PlanRevision int64 `protobuf:"varint,1,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
+	// The pool's revision that it was made from.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// In the order in which they leave.
+	Moves []*PlannedMove `protobuf:"bytes,3,rep,name=moves,proto3" json:"moves,omitempty"`
+	// About how long all of it takes.
+	Expected       *durationpb.Duration `protobuf:"bytes,4,opt,name=expected,proto3" json:"expected,omitempty"`
+	CapacityBefore *Capacity            `protobuf:"bytes,5,opt,name=capacity_before,json=capacityBefore,proto3" json:"capacity_before,omitempty"`
+	CapacityAfter  *Capacity            `protobuf:"bytes,6,opt,name=capacity_after,json=capacityAfter,proto3" json:"capacity_after,omitempty"`
+	// Share of the memory of the servers that are up and not in maintenance that is promised, in percent.
+	MemoryPercentBefore int32 `protobuf:"varint,7,opt,name=memory_percent_before,json=memoryPercentBefore,proto3" json:"memory_percent_before,omitempty"`
+	MemoryPercentAfter  int32 `protobuf:"varint,8,opt,name=memory_percent_after,json=memoryPercentAfter,proto3" json:"memory_percent_after,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *PlanMaintenanceResponse) Reset() {
+	*x = PlanMaintenanceResponse{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMaintenanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMaintenanceResponse) ProtoMessage() {}
+
+func (x *PlanMaintenanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMaintenanceResponse.ProtoReflect.Descriptor instead.
+func (*PlanMaintenanceResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PlanMaintenanceResponse) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceResponse) GetMoves() []*PlannedMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceResponse) GetExpected() *durationpb.Duration {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceResponse) GetCapacityBefore() *Capacity {
+	if x != nil {
+		return x.CapacityBefore
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceResponse) GetCapacityAfter() *Capacity {
+	if x != nil {
+		return x.CapacityAfter
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceResponse) GetMemoryPercentBefore() int32 {
+	if x != nil {
+		return x.MemoryPercentBefore
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceResponse) GetMemoryPercentAfter() int32 {
+	if x != nil {
+		return x.MemoryPercentAfter
+	}
+	return 0
+}
+
+type EnterMaintenanceRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// From PlanMaintenance; 0 for whatever the plan is.
+	PlanRevision int64 `protobuf:"varint,2,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
+	// The same one twice does it once.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Why       string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	// VMs that cannot migrate live are stopped and started elsewhere, instead of staying.
+	RestartUnmovable bool `protobuf:"varint,5,opt,name=restart_unmovable,json=restartUnmovable,proto3" json:"restart_unmovable,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *EnterMaintenanceRequest) Reset() {
+	*x = EnterMaintenanceRequest{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnterMaintenanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnterMaintenanceRequest) ProtoMessage() {}
+
+func (x *EnterMaintenanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnterMaintenanceRequest.ProtoReflect.Descriptor instead.
+func (*EnterMaintenanceRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *EnterMaintenanceRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *EnterMaintenanceRequest) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
+}
+
+func (x *EnterMaintenanceRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *EnterMaintenanceRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *EnterMaintenanceRequest) GetRestartUnmovable() bool {
+	if x != nil {
+		return x.RestartUnmovable
+	}
+	return false
+}
+
+type EnterMaintenanceResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server *ServerView            `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Follows the evacuation; not set if the server was in maintenance and empty already.
+	Operation     *Operation `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnterMaintenanceResponse) Reset() {
+	*x = EnterMaintenanceResponse{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnterMaintenanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnterMaintenanceResponse) ProtoMessage() {}
+
+func (x *EnterMaintenanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnterMaintenanceResponse.ProtoReflect.Descriptor instead.
+func (*EnterMaintenanceResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EnterMaintenanceResponse) GetServer() *ServerView {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+func (x *EnterMaintenanceResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+type ExitMaintenanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExitMaintenanceRequest) Reset() {
+	*x = ExitMaintenanceRequest{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExitMaintenanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExitMaintenanceRequest) ProtoMessage() {}
+
+func (x *ExitMaintenanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExitMaintenanceRequest.ProtoReflect.Descriptor instead.
+func (*ExitMaintenanceRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ExitMaintenanceRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ExitMaintenanceRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ExitMaintenanceRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ExitMaintenanceResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server *ServerView            `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// VMs that may come back.
+	ComingBack    []string `protobuf:"bytes,2,rep,name=coming_back,json=comingBack,proto3" json:"coming_back,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExitMaintenanceResponse) Reset() {
+	*x = ExitMaintenanceResponse{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExitMaintenanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExitMaintenanceResponse) ProtoMessage() {}
+
+func (x *ExitMaintenanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExitMaintenanceResponse.ProtoReflect.Descriptor instead.
+func (*ExitMaintenanceResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ExitMaintenanceResponse) GetServer() *ServerView {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+func (x *ExitMaintenanceResponse) GetComingBack() []string {
+	if x != nil {
+		return x.ComingBack
+	}
+	return nil
+}
+
+type ShutdownServerRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Its VMs leave first.
+	Evacuate bool `protobuf:"varint,2,opt,name=evacuate,proto3" json:"evacuate,omitempty"`
+	// Reboot instead of power off.
+	Reboot        bool   `protobuf:"varint,3,opt,name=reboot,proto3" json:"reboot,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShutdownServerRequest) Reset() {
+	*x = ShutdownServerRequest{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShutdownServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShutdownServerRequest) ProtoMessage() {}
+
+func (x *ShutdownServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShutdownServerRequest.ProtoReflect.Descriptor instead.
+func (*ShutdownServerRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ShutdownServerRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ShutdownServerRequest) GetEvacuate() bool {
+	if x != nil {
+		return x.Evacuate
+	}
+	return false
+}
+
+func (x *ShutdownServerRequest) GetReboot() bool {
+	if x != nil {
+		return x.Reboot
+	}
+	return false
+}
+
+func (x *ShutdownServerRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ShutdownServerRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ShutdownServerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShutdownServerResponse) Reset() {
+	*x = ShutdownServerResponse{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShutdownServerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShutdownServerResponse) ProtoMessage() {}
+
+func (x *ShutdownServerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShutdownServerResponse.ProtoReflect.Descriptor instead.
+func (*ShutdownServerResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ShutdownServerResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
 var File_holdfast_v1_server_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\n" +
-	" holdfast/v1/server_service.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x14\n" +
+	" holdfast/v1/server_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x14\n" +
 	"\x12ListServersRequest\"d\n" +
 	"\x13ListServersResponse\x121\n" +
 	"\aservers\x18\x01 \x03(\v2\x17.holdfast.v1.ServerViewR\aservers\x12\x1a\n" +
@@ -652,18 +1487,88 @@ const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"G\n" +
 	"\x14UpdateServerResponse\x12/\n" +
-	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\"?\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\"\xa7\x01\n" +
 	"\x13RemoveServerRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\x16\n" +
-	"\x14RemoveServerResponse2\x8a\x04\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1a\n" +
+	"\bevacuate\x18\x03 \x01(\bR\bevacuate\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x12+\n" +
+	"\x11restart_unmovable\x18\x05 \x01(\bR\x10restartUnmovable\"L\n" +
+	"\x14RemoveServerResponse\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"\xa4\x02\n" +
+	"\vPlannedMove\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12&\n" +
+	"\x03how\x18\x02 \x01(\x0e2\x14.holdfast.v1.LeaveByR\x03how\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n" +
+	"\fmemory_bytes\x18\x05 \x01(\x03R\vmemoryBytes\x125\n" +
+	"\bexpected\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bexpected\x12\x1b\n" +
+	"\tunder_way\x18\a \x01(\bR\bunderWay\x126\n" +
+	"\brefusals\x18\b \x03(\v2\x1a.holdfast.v1.ServerVerdictR\brefusals\"\\\n" +
+	"\rServerVerdict\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x123\n" +
+	"\areasons\x18\x02 \x03(\v2\x19.holdfast.v1.ServerReasonR\areasons\"6\n" +
+	"\fServerReason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"]\n" +
+	"\x16PlanMaintenanceRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12+\n" +
+	"\x11restart_unmovable\x18\x02 \x01(\bR\x10restartUnmovable\"\xa5\x03\n" +
+	"\x17PlanMaintenanceResponse\x12#\n" +
+	"\rplan_revision\x18\x01 \x01(\x03R\fplanRevision\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12.\n" +
+	"\x05moves\x18\x03 \x03(\v2\x18.holdfast.v1.PlannedMoveR\x05moves\x125\n" +
+	"\bexpected\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bexpected\x12>\n" +
+	"\x0fcapacity_before\x18\x05 \x01(\v2\x15.holdfast.v1.CapacityR\x0ecapacityBefore\x12<\n" +
+	"\x0ecapacity_after\x18\x06 \x01(\v2\x15.holdfast.v1.CapacityR\rcapacityAfter\x122\n" +
+	"\x15memory_percent_before\x18\a \x01(\x05R\x13memoryPercentBefore\x120\n" +
+	"\x14memory_percent_after\x18\b \x01(\x05R\x12memoryPercentAfter\"\xb4\x01\n" +
+	"\x17EnterMaintenanceRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12#\n" +
+	"\rplan_revision\x18\x02 \x01(\x03R\fplanRevision\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12+\n" +
+	"\x11restart_unmovable\x18\x05 \x01(\bR\x10restartUnmovable\"\x81\x01\n" +
+	"\x18EnterMaintenanceResponse\x12/\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\x124\n" +
+	"\toperation\x18\x02 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"a\n" +
+	"\x16ExitMaintenanceRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"k\n" +
+	"\x17ExitMaintenanceResponse\x12/\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\x12\x1f\n" +
+	"\vcoming_back\x18\x02 \x03(\tR\n" +
+	"comingBack\"\x94\x01\n" +
+	"\x15ShutdownServerRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1a\n" +
+	"\bevacuate\x18\x02 \x01(\bR\bevacuate\x12\x16\n" +
+	"\x06reboot\x18\x03 \x01(\bR\x06reboot\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"N\n" +
+	"\x16ShutdownServerResponse\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation*t\n" +
+	"\aLeaveBy\x12\x18\n" +
+	"\x14LEAVE_BY_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rLEAVE_BY_LIVE\x10\x01\x12\x14\n" +
+	"\x10LEAVE_BY_RESTART\x10\x02\x12\x12\n" +
+	"\x0eLEAVE_BY_STAYS\x10\x03\x12\x12\n" +
+	"\x0eLEAVE_BY_WAITS\x10\x042\x82\a\n" +
 	"\rServerService\x12P\n" +
 	"\vListServers\x12\x1f.holdfast.v1.ListServersRequest\x1a .holdfast.v1.ListServersResponse\x12J\n" +
 	"\tGetServer\x12\x1d.holdfast.v1.GetServerRequest\x1a\x1e.holdfast.v1.GetServerResponse\x12Y\n" +
 	"\x0eSetInboundLock\x12\".holdfast.v1.SetInboundLockRequest\x1a#.holdfast.v1.SetInboundLockResponse\x12V\n" +
 	"\rConfirmFenced\x12!.holdfast.v1.ConfirmFencedRequest\x1a\".holdfast.v1.ConfirmFencedResponse\x12S\n" +
 	"\fUpdateServer\x12 .holdfast.v1.UpdateServerRequest\x1a!.holdfast.v1.UpdateServerResponse\x12S\n" +
-	"\fRemoveServer\x12 .holdfast.v1.RemoveServerRequest\x1a!.holdfast.v1.RemoveServerResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\fRemoveServer\x12 .holdfast.v1.RemoveServerRequest\x1a!.holdfast.v1.RemoveServerResponse\x12\\\n" +
+	"\x0fPlanMaintenance\x12#.holdfast.v1.PlanMaintenanceRequest\x1a$.holdfast.v1.PlanMaintenanceResponse\x12_\n" +
+	"\x10EnterMaintenance\x12$.holdfast.v1.EnterMaintenanceRequest\x1a%.holdfast.v1.EnterMaintenanceResponse\x12\\\n" +
+	"\x0fExitMaintenance\x12#.holdfast.v1.ExitMaintenanceRequest\x1a$.holdfast.v1.ExitMaintenanceResponse\x12Y\n" +
+	"\x0eShutdownServer\x12\".holdfast.v1.ShutdownServerRequest\x1a#.holdfast.v1.ShutdownServerResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_server_service_proto_rawDescOnce sync.Once
@@ -677,49 +1582,86 @@ func file_holdfast_v1_server_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_server_service_proto_rawDescData
 }
 
-var file_holdfast_v1_server_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_holdfast_v1_server_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_holdfast_v1_server_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_holdfast_v1_server_service_proto_goTypes = []any{
-	(*ListServersRequest)(nil),     // 0: holdfast.v1.ListServersRequest
-	(*ListServersResponse)(nil),    // 1: holdfast.v1.ListServersResponse
-	(*GetServerRequest)(nil),       // 2: holdfast.v1.GetServerRequest
-	(*GetServerResponse)(nil),      // 3: holdfast.v1.GetServerResponse
-	(*SetInboundLockRequest)(nil),  // 4: holdfast.v1.SetInboundLockRequest
-	(*SetInboundLockResponse)(nil), // 5: holdfast.v1.SetInboundLockResponse
-	(*ConfirmFencedRequest)(nil),   // 6: holdfast.v1.ConfirmFencedRequest
-	(*ConfirmFencedResponse)(nil),  // 7: holdfast.v1.ConfirmFencedResponse
-	(*UpdateServerRequest)(nil),    // 8: holdfast.v1.UpdateServerRequest
-	(*UpdateServerResponse)(nil),   // 9: holdfast.v1.UpdateServerResponse
-	(*RemoveServerRequest)(nil),    // 10: holdfast.v1.RemoveServerRequest
-	(*RemoveServerResponse)(nil),   // 11: holdfast.v1.RemoveServerResponse
-	nil,                            // 12: holdfast.v1.UpdateServerRequest.LabelsEntry
-	(*ServerView)(nil),             // 13: holdfast.v1.ServerView
-	(*FenceDevice)(nil),            // 14: holdfast.v1.FenceDevice
+	(LeaveBy)(0),                     // 0: holdfast.v1.LeaveBy
+	(*ListServersRequest)(nil),       // 1: holdfast.v1.ListServersRequest
+	(*ListServersResponse)(nil),      // 2: holdfast.v1.ListServersResponse
+	(*GetServerRequest)(nil),         // 3: holdfast.v1.GetServerRequest
+	(*GetServerResponse)(nil),        // 4: holdfast.v1.GetServerResponse
+	(*SetInboundLockRequest)(nil),    // 5: holdfast.v1.SetInboundLockRequest
+	(*SetInboundLockResponse)(nil),   // 6: holdfast.v1.SetInboundLockResponse
+	(*ConfirmFencedRequest)(nil),     // 7: holdfast.v1.ConfirmFencedRequest
+	(*ConfirmFencedResponse)(nil),    // 8: holdfast.v1.ConfirmFencedResponse
+	(*UpdateServerRequest)(nil),      // 9: holdfast.v1.UpdateServerRequest
+	(*UpdateServerResponse)(nil),     // 10: holdfast.v1.UpdateServerResponse
+	(*RemoveServerRequest)(nil),      // 11: holdfast.v1.RemoveServerRequest
+	(*RemoveServerResponse)(nil),     // 12: holdfast.v1.RemoveServerResponse
+	(*PlannedMove)(nil),              // 13: holdfast.v1.PlannedMove
+	(*ServerVerdict)(nil),            // 14: holdfast.v1.ServerVerdict
+	(*ServerReason)(nil),             // 15: holdfast.v1.ServerReason
+	(*PlanMaintenanceRequest)(nil),   // 16: holdfast.v1.PlanMaintenanceRequest
+	(*PlanMaintenanceResponse)(nil),  // 17: holdfast.v1.PlanMaintenanceResponse
+	(*EnterMaintenanceRequest)(nil),  // 18: holdfast.v1.EnterMaintenanceRequest
+	(*EnterMaintenanceResponse)(nil), // 19: holdfast.v1.EnterMaintenanceResponse
+	(*ExitMaintenanceRequest)(nil),   // 20: holdfast.v1.ExitMaintenanceRequest
+	(*ExitMaintenanceResponse)(nil),  // 21: holdfast.v1.ExitMaintenanceResponse
+	(*ShutdownServerRequest)(nil),    // 22: holdfast.v1.ShutdownServerRequest
+	(*ShutdownServerResponse)(nil),   // 23: holdfast.v1.ShutdownServerResponse
+	nil,                              // 24: holdfast.v1.UpdateServerRequest.LabelsEntry
+	(*ServerView)(nil),               // 25: holdfast.v1.ServerView
+	(*FenceDevice)(nil),              // 26: holdfast.v1.FenceDevice
+	(*Operation)(nil),                // 27: holdfast.v1.Operation
+	(*durationpb.Duration)(nil),      // 28: google.protobuf.Duration
+	(*Capacity)(nil),                 // 29: holdfast.v1.Capacity
 }
 var file_holdfast_v1_server_service_proto_depIdxs = []int32{
-	13, // 0: holdfast.v1.ListServersResponse.servers:type_name -> holdfast.v1.ServerView
-	13, // 1: holdfast.v1.GetServerResponse.server:type_name -> holdfast.v1.ServerView
-	13, // 2: holdfast.v1.SetInboundLockResponse.server:type_name -> holdfast.v1.ServerView
-	13, // 3: holdfast.v1.ConfirmFencedResponse.server:type_name -> holdfast.v1.ServerView
-	14, // 4: holdfast.v1.UpdateServerRequest.fence:type_name -> holdfast.v1.FenceDevice
-	12, // 5: holdfast.v1.UpdateServerRequest.labels:type_name -> holdfast.v1.UpdateServerRequest.LabelsEntry
-	13, // 6: holdfast.v1.UpdateServerResponse.server:type_name -> holdfast.v1.ServerView
-	0,  // 7: holdfast.v1.ServerService.ListServers:input_type -> holdfast.v1.ListServersRequest
-	2,  // 8: holdfast.v1.ServerService.GetServer:input_type -> holdfast.v1.GetServerRequest
-	4,  // 9: holdfast.v1.ServerService.SetInboundLock:input_type -> holdfast.v1.SetInboundLockRequest
-	6,  // 10: holdfast.v1.ServerService.ConfirmFenced:input_type -> holdfast.v1.ConfirmFencedRequest
-	8,  // 11: holdfast.v1.ServerService.UpdateServer:input_type -> holdfast.v1.UpdateServerRequest
-	10, // 12: holdfast.v1.ServerService.RemoveServer:input_type -> holdfast.v1.RemoveServerRequest
-	1,  // 13: holdfast.v1.ServerService.ListServers:output_type -> holdfast.v1.ListServersResponse
-	3,  // 14: holdfast.v1.ServerService.GetServer:output_type -> holdfast.v1.GetServerResponse
-	5,  // 15: holdfast.v1.ServerService.SetInboundLock:output_type -> holdfast.v1.SetInboundLockResponse
-	7,  // 16: holdfast.v1.ServerService.ConfirmFenced:output_type -> holdfast.v1.ConfirmFencedResponse
-	9,  // 17: holdfast.v1.ServerService.UpdateServer:output_type -> holdfast.v1.UpdateServerResponse
-	11, // 18: holdfast.v1.ServerService.RemoveServer:output_type -> holdfast.v1.RemoveServerResponse
-	13, // [13:19] is the sub-list for method output_type
-	7,  // [7:13] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	25, // 0: holdfast.v1.ListServersResponse.servers:type_name -> holdfast.v1.ServerView
+	25, // 1: holdfast.v1.GetServerResponse.server:type_name -> holdfast.v1.ServerView
+	25, // 2: holdfast.v1.SetInboundLockResponse.server:type_name -> holdfast.v1.ServerView
+	25, // 3: holdfast.v1.ConfirmFencedResponse.server:type_name -> holdfast.v1.ServerView
+	26, // 4: holdfast.v1.UpdateServerRequest.fence:type_name -> holdfast.v1.FenceDevice
+	24, // 5: holdfast.v1.UpdateServerRequest.labels:type_name -> holdfast.v1.UpdateServerRequest.LabelsEntry
+	25, // 6: holdfast.v1.UpdateServerResponse.server:type_name -> holdfast.v1.ServerView
+	27, // 7: holdfast.v1.RemoveServerResponse.operation:type_name -> holdfast.v1.Operation
+	0,  // 8: holdfast.v1.PlannedMove.how:type_name -> holdfast.v1.LeaveBy
+	28, // 9: holdfast.v1.PlannedMove.expected:type_name -> google.protobuf.Duration
+	14, // 10: holdfast.v1.PlannedMove.refusals:type_name -> holdfast.v1.ServerVerdict
+	15, // 11: holdfast.v1.ServerVerdict.reasons:type_name -> holdfast.v1.ServerReason
+	13, // 12: holdfast.v1.PlanMaintenanceResponse.moves:type_name -> holdfast.v1.PlannedMove
+	28, // 13: holdfast.v1.PlanMaintenanceResponse.expected:type_name -> google.protobuf.Duration
+	29, // 14: holdfast.v1.PlanMaintenanceResponse.capacity_before:type_name -> holdfast.v1.Capacity
+	29, // 15: holdfast.v1.PlanMaintenanceResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	25, // 16: holdfast.v1.EnterMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
+	27, // 17: holdfast.v1.EnterMaintenanceResponse.operation:type_name -> holdfast.v1.Operation
+	25, // 18: holdfast.v1.ExitMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
+	27, // 19: holdfast.v1.ShutdownServerResponse.operation:type_name -> holdfast.v1.Operation
+	1,  // 20: holdfast.v1.ServerService.ListServers:input_type -> holdfast.v1.ListServersRequest
+	3,  // 21: holdfast.v1.ServerService.GetServer:input_type -> holdfast.v1.GetServerRequest
+	5,  // 22: holdfast.v1.ServerService.SetInboundLock:input_type -> holdfast.v1.SetInboundLockRequest
+	7,  // 23: holdfast.v1.ServerService.ConfirmFenced:input_type -> holdfast.v1.ConfirmFencedRequest
+	9,  // 24: holdfast.v1.ServerService.UpdateServer:input_type -> holdfast.v1.UpdateServerRequest
+	11, // 25: holdfast.v1.ServerService.RemoveServer:input_type -> holdfast.v1.RemoveServerRequest
+	16, // 26: holdfast.v1.ServerService.PlanMaintenance:input_type -> holdfast.v1.PlanMaintenanceRequest
+	18, // 27: holdfast.v1.ServerService.EnterMaintenance:input_type -> holdfast.v1.EnterMaintenanceRequest
+	20, // 28: holdfast.v1.ServerService.ExitMaintenance:input_type -> holdfast.v1.ExitMaintenanceRequest
+	22, // 29: holdfast.v1.ServerService.ShutdownServer:input_type -> holdfast.v1.ShutdownServerRequest
+	2,  // 30: holdfast.v1.ServerService.ListServers:output_type -> holdfast.v1.ListServersResponse
+	4,  // 31: holdfast.v1.ServerService.GetServer:output_type -> holdfast.v1.GetServerResponse
+	6,  // 32: holdfast.v1.ServerService.SetInboundLock:output_type -> holdfast.v1.SetInboundLockResponse
+	8,  // 33: holdfast.v1.ServerService.ConfirmFenced:output_type -> holdfast.v1.ConfirmFencedResponse
+	10, // 34: holdfast.v1.ServerService.UpdateServer:output_type -> holdfast.v1.UpdateServerResponse
+	12, // 35: holdfast.v1.ServerService.RemoveServer:output_type -> holdfast.v1.RemoveServerResponse
+	17, // 36: holdfast.v1.ServerService.PlanMaintenance:output_type -> holdfast.v1.PlanMaintenanceResponse
+	19, // 37: holdfast.v1.ServerService.EnterMaintenance:output_type -> holdfast.v1.EnterMaintenanceResponse
+	21, // 38: holdfast.v1.ServerService.ExitMaintenance:output_type -> holdfast.v1.ExitMaintenanceResponse
+	23, // 39: holdfast.v1.ServerService.ShutdownServer:output_type -> holdfast.v1.ShutdownServerResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_server_service_proto_init() }
@@ -734,13 +1676,14 @@ func file_holdfast_v1_server_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_server_service_proto_rawDesc), len(file_holdfast_v1_server_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   13,
+			NumEnums:      1,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_holdfast_v1_server_service_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_server_service_proto_depIdxs,
+		EnumInfos:         file_holdfast_v1_server_service_proto_enumTypes,
 		MessageInfos:      file_holdfast_v1_server_service_proto_msgTypes,
 	}.Build()
 	File_holdfast_v1_server_service_proto = out.File

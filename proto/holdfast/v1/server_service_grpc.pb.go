@@ -19,12 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ServerService_ListServers_FullMethodName    = "/holdfast.v1.ServerService/ListServers"
-	ServerService_GetServer_FullMethodName      = "/holdfast.v1.ServerService/GetServer"
-	ServerService_SetInboundLock_FullMethodName = "/holdfast.v1.ServerService/SetInboundLock"
-	ServerService_ConfirmFenced_FullMethodName  = "/holdfast.v1.ServerService/ConfirmFenced"
-	ServerService_UpdateServer_FullMethodName   = "/holdfast.v1.ServerService/UpdateServer"
-	ServerService_RemoveServer_FullMethodName   = "/holdfast.v1.ServerService/RemoveServer"
+	ServerService_ListServers_FullMethodName      = "/holdfast.v1.ServerService/ListServers"
+	ServerService_GetServer_FullMethodName        = "/holdfast.v1.ServerService/GetServer"
+	ServerService_SetInboundLock_FullMethodName   = "/holdfast.v1.ServerService/SetInboundLock"
+	ServerService_ConfirmFenced_FullMethodName    = "/holdfast.v1.ServerService/ConfirmFenced"
+	ServerService_UpdateServer_FullMethodName     = "/holdfast.v1.ServerService/UpdateServer"
+	ServerService_RemoveServer_FullMethodName     = "/holdfast.v1.ServerService/RemoveServer"
+	ServerService_PlanMaintenance_FullMethodName  = "/holdfast.v1.ServerService/PlanMaintenance"
+	ServerService_EnterMaintenance_FullMethodName = "/holdfast.v1.ServerService/EnterMaintenance"
+	ServerService_ExitMaintenance_FullMethodName  = "/holdfast.v1.ServerService/ExitMaintenance"
+	ServerService_ShutdownServer_FullMethodName   = "/holdfast.v1.ServerService/ShutdownServer"
 )
 
 // ServerServiceClient is the client API for ServerService service.
@@ -45,8 +49,21 @@ type ServerServiceClient interface {
 	ConfirmFenced(ctx context.Context, in *ConfirmFencedRequest, opts ...grpc.CallOption) (*ConfirmFencedResponse, error)
 	// Sets a server's fence devices and labels.
 	UpdateServer(ctx context.Context, in *UpdateServerRequest, opts ...grpc.CallOption) (*UpdateServerResponse, error)
-	// Takes a server out of the pool. Refused while it runs VMs, listing them.
+	// Takes a server out of the pool. Refused while it runs VMs, listing them, unless `evacuate`: then they leave
+	// first, nothing arrives meanwhile, and an operation follows it to the end.
 	RemoveServer(ctx context.Context, in *RemoveServerRequest, opts ...grpc.CallOption) (*RemoveServerResponse, error)
+	// Says what maintenance of a server would do, by the planner that would do it. It changes nothing.
+	PlanMaintenance(ctx context.Context, in *PlanMaintenanceRequest, opts ...grpc.CallOption) (*PlanMaintenanceResponse, error)
+	// Begins maintenance: from this moment no VM arrives, and all that run there leave. VMs that cannot leave stay, the
+	// server is then blocked, and they are tried again when what keeps them changes. With `plan_revision`, refused
+	// (PLAN_CHANGED) if the plan is not that one any more. In maintenance already: changes nothing.
+	EnterMaintenance(ctx context.Context, in *EnterMaintenanceRequest, opts ...grpc.CallOption) (*EnterMaintenanceResponse, error)
+	// Ends maintenance. What still waits to leave stays; what had left because of it comes back, if the pool has
+	// return=on and it was not moved by hand since.
+	ExitMaintenance(ctx context.Context, in *ExitMaintenanceRequest, opts ...grpc.CallOption) (*ExitMaintenanceResponse, error)
+	// Shuts a server down, or reboots it. Refused while HA VMs run there, listing them, unless `evacuate`: then all VMs
+	// leave first. Those without HA, and those that cannot leave, are shut down with it.
+	ShutdownServer(ctx context.Context, in *ShutdownServerRequest, opts ...grpc.CallOption) (*ShutdownServerResponse, error)
 }
 
 type serverServiceClient struct {
@@ -117,6 +134,46 @@ func (c *serverServiceClient) RemoveServer(ctx context.Context, in *RemoveServer
 	return out, nil
 }
 
+func (c *serverServiceClient) PlanMaintenance(ctx context.Context, in *PlanMaintenanceRequest, opts ...grpc.CallOption) (*PlanMaintenanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanMaintenanceResponse)
+	err := c.cc.Invoke(ctx, ServerService_PlanMaintenance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *serverServiceClient) EnterMaintenance(ctx context.Context, in *EnterMaintenanceRequest, opts ...grpc.CallOption) (*EnterMaintenanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnterMaintenanceResponse)
+	err := c.cc.Invoke(ctx, ServerService_EnterMaintenance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *serverServiceClient) ExitMaintenance(ctx context.Context, in *ExitMaintenanceRequest, opts ...grpc.CallOption) (*ExitMaintenanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExitMaintenanceResponse)
+	err := c.cc.Invoke(ctx, ServerService_ExitMaintenance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *serverServiceClient) ShutdownServer(ctx context.Context, in *ShutdownServerRequest, opts ...grpc.CallOption) (*ShutdownServerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShutdownServerResponse)
+	err := c.cc.Invoke(ctx, ServerService_ShutdownServer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ServerServiceServer is the server API for ServerService service.
 // All implementations must embed UnimplementedServerServiceServer
 // for forward compatibility.
@@ -135,8 +192,21 @@ type ServerServiceServer interface {
 	ConfirmFenced(context.Context, *ConfirmFencedRequest) (*ConfirmFencedResponse, error)
 	// Sets a server's fence devices and labels.
 	UpdateServer(context.Context, *UpdateServerRequest) (*UpdateServerResponse, error)
-	// Takes a server out of the pool. Refused while it runs VMs, listing them.
+	// Takes a server out of the pool. Refused while it runs VMs, listing them, unless `evacuate`: then they leave
+	// first, nothing arrives meanwhile, and an operation follows it to the end.
 	RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerResponse, error)
+	// Says what maintenance of a server would do, by the planner that would do it. It changes nothing.
+	PlanMaintenance(context.Context, *PlanMaintenanceRequest) (*PlanMaintenanceResponse, error)
+	// Begins maintenance: from this moment no VM arrives, and all that run there leave. VMs that cannot leave stay, the
+	// server is then blocked, and they are tried again when what keeps them changes. With `plan_revision`, refused
+	// (PLAN_CHANGED) if the plan is not that one any more. In maintenance already: changes nothing.
+	EnterMaintenance(context.Context, *EnterMaintenanceRequest) (*EnterMaintenanceResponse, error)
+	// Ends maintenance. What still waits to leave stays; what had left because of it comes back, if the pool has
+	// return=on and it was not moved by hand since.
+	ExitMaintenance(context.Context, *ExitMaintenanceRequest) (*ExitMaintenanceResponse, error)
+	// Shuts a server down, or reboots it. Refused while HA VMs run there, listing them, unless `evacuate`: then all VMs
+	// leave first. Those without HA, and those that cannot leave, are shut down with it.
+	ShutdownServer(context.Context, *ShutdownServerRequest) (*ShutdownServerResponse, error)
 	mustEmbedUnimplementedServerServiceServer()
 }
 
@@ -164,6 +234,18 @@ func (UnimplementedServerServiceServer) UpdateServer(context.Context, *UpdateSer
 }
 func (UnimplementedServerServiceServer) RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
+}
+func (UnimplementedServerServiceServer) PlanMaintenance(context.Context, *PlanMaintenanceRequest) (*PlanMaintenanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanMaintenance not implemented")
+}
+func (UnimplementedServerServiceServer) EnterMaintenance(context.Context, *EnterMaintenanceRequest) (*EnterMaintenanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnterMaintenance not implemented")
+}
+func (UnimplementedServerServiceServer) ExitMaintenance(context.Context, *ExitMaintenanceRequest) (*ExitMaintenanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExitMaintenance not implemented")
+}
+func (UnimplementedServerServiceServer) ShutdownServer(context.Context, *ShutdownServerRequest) (*ShutdownServerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShutdownServer not implemented")
 }
 func (UnimplementedServerServiceServer) mustEmbedUnimplementedServerServiceServer() {}
 func (UnimplementedServerServiceServer) testEmbeddedByValue()                       {}
@@ -294,6 +376,78 @@ func _ServerService_RemoveServer_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ServerService_PlanMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanMaintenanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServerServiceServer).PlanMaintenance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServerService_PlanMaintenance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServerServiceServer).PlanMaintenance(ctx, req.(*PlanMaintenanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ServerService_EnterMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnterMaintenanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServerServiceServer).EnterMaintenance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServerService_EnterMaintenance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServerServiceServer).EnterMaintenance(ctx, req.(*EnterMaintenanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ServerService_ExitMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExitMaintenanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServerServiceServer).ExitMaintenance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServerService_ExitMaintenance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServerServiceServer).ExitMaintenance(ctx, req.(*ExitMaintenanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ServerService_ShutdownServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShutdownServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServerServiceServer).ShutdownServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServerService_ShutdownServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServerServiceServer).ShutdownServer(ctx, req.(*ShutdownServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ServerService_ServiceDesc is the grpc.ServiceDesc for ServerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -324,6 +478,22 @@ var ServerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveServer",
 			Handler:    _ServerService_RemoveServer_Handler,
+		},
+		{
+			MethodName: "PlanMaintenance",
+			Handler:    _ServerService_PlanMaintenance_Handler,
+		},
+		{
+			MethodName: "EnterMaintenance",
+			Handler:    _ServerService_EnterMaintenance_Handler,
+		},
+		{
+			MethodName: "ExitMaintenance",
+			Handler:    _ServerService_ExitMaintenance_Handler,
+		},
+		{
+			MethodName: "ShutdownServer",
+			Handler:    _ServerService_ShutdownServer_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

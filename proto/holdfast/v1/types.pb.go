@@ -504,6 +504,8 @@ const (
 	ReleaseCause_RELEASE_CAUSE_STORAGE_LOST     ReleaseCause = 11
 	// The server went down and the VM is kept for its return, by the pool's shutdown policy.
 	ReleaseCause_RELEASE_CAUSE_KEPT ReleaseCause = 12
+	// Its QEMU ended while it was on its way, and nothing proves that the copy is as new.
+	ReleaseCause_RELEASE_CAUSE_MIGRATION_FAILED ReleaseCause = 13
 )
 
 // Enum value maps for ReleaseCause.
@@ -522,6 +524,7 @@ var (
 		10: "RELEASE_CAUSE_ISOLATED",
 		11: "RELEASE_CAUSE_STORAGE_LOST",
 		12: "RELEASE_CAUSE_KEPT",
+		13: "RELEASE_CAUSE_MIGRATION_FAILED",
 	}
 	ReleaseCause_value = map[string]int32{
 		"RELEASE_CAUSE_UNSPECIFIED":      0,
@@ -537,6 +540,7 @@ var (
 		"RELEASE_CAUSE_ISOLATED":         10,
 		"RELEASE_CAUSE_STORAGE_LOST":     11,
 		"RELEASE_CAUSE_KEPT":             12,
+		"RELEASE_CAUSE_MIGRATION_FAILED": 13,
 	}
 )
 
@@ -852,8 +856,17 @@ type PoolConfig struct {
 	RestartGrace   *durationpb.Duration `protobuf:"bytes,17,opt,name=restart_grace,json=restartGrace,proto3" json:"restart_grace,omitempty"`
 	EventsKept     int32                `protobuf:"varint,18,opt,name=events_kept,json=eventsKept,proto3" json:"events_kept,omitempty"`
 	OperationsKept int32                `protobuf:"varint,19,opt,name=operations_kept,json=operationsKept,proto3" json:"operations_kept,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How many live migrations run at once in the pool, and with one server as their source or destination.
+	Migrations          int32 `protobuf:"varint,20,opt,name=migrations,proto3" json:"migrations,omitempty"`
+	MigrationsPerServer int32 `protobuf:"varint,21,opt,name=migrations_per_server,json=migrationsPerServer,proto3" json:"migrations_per_server,omitempty"`
+	// Most bytes per second that one migration copies; 0: no limit.
+	MigrateBandwidth int64 `protobuf:"varint,22,opt,name=migrate_bandwidth,json=migrateBandwidth,proto3" json:"migrate_bandwidth,omitempty"`
+	// A guest that changes memory faster than it is copied is slowed down.
+	AutoConverge bool `protobuf:"varint,23,opt,name=auto_converge,json=autoConverge,proto3" json:"auto_converge,omitempty"`
+	// How long one migration may take before it is stopped; the VM then runs on where it is.
+	MigrateLimit  *durationpb.Duration `protobuf:"bytes,24,opt,name=migrate_limit,json=migrateLimit,proto3" json:"migrate_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PoolConfig) Reset() {
@@ -1017,6 +1030,41 @@ func (x *PoolConfig) GetOperationsKept() int32 {
 		return x.OperationsKept
 	}
 	return 0
+}
+
+func (x *PoolConfig) GetMigrations() int32 {
+	if x != nil {
+		return x.Migrations
+	}
+	return 0
+}
+
+func (x *PoolConfig) GetMigrationsPerServer() int32 {
+	if x != nil {
+		return x.MigrationsPerServer
+	}
+	return 0
+}
+
+func (x *PoolConfig) GetMigrateBandwidth() int64 {
+	if x != nil {
+		return x.MigrateBandwidth
+	}
+	return 0
+}
+
+func (x *PoolConfig) GetAutoConverge() bool {
+	if x != nil {
+		return x.AutoConverge
+	}
+	return false
+}
+
+func (x *PoolConfig) GetMigrateLimit() *durationpb.Duration {
+	if x != nil {
+		return x.MigrateLimit
+	}
+	return nil
 }
 
 // One power switch of a server: a ClusterLabs fence program and its parameters.
@@ -2033,11 +2081,13 @@ type Claim struct {
 	Incoming  *Incoming            `protobuf:"bytes,8,opt,name=incoming,proto3" json:"incoming,omitempty"`
 	Operation string               `protobuf:"bytes,9,opt,name=operation,proto3" json:"operation,omitempty"`
 	// Where it ran last.
-	LastServer    string                 `protobuf:"bytes,10,opt,name=last_server,json=lastServer,proto3" json:"last_server,omitempty"`
-	Cause         ReleaseCause           `protobuf:"varint,11,opt,name=cause,proto3,enum=holdfast.v1.ReleaseCause" json:"cause,omitempty"`
-	Detail        string                 `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`
-	Incarnation   string                 `protobuf:"bytes,13,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=since,proto3" json:"since,omitempty"`
+	LastServer  string                 `protobuf:"bytes,10,opt,name=last_server,json=lastServer,proto3" json:"last_server,omitempty"`
+	Cause       ReleaseCause           `protobuf:"varint,11,opt,name=cause,proto3,enum=holdfast.v1.ReleaseCause" json:"cause,omitempty"`
+	Detail      string                 `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`
+	Incarnation string                 `protobuf:"bytes,13,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Since       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=since,proto3" json:"since,omitempty"`
+	// Handed over: the guest was paused by hand before it moved, and stays so.
+	Paused        bool `protobuf:"varint,15,opt,name=paused,proto3" json:"paused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2168,6 +2218,13 @@ func (x *Claim) GetSince() *timestamppb.Timestamp {
 		return x.Since
 	}
 	return nil
+}
+
+func (x *Claim) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
 }
 
 // What a VM's owner last reported; written on change, never on a timer. Key `states/<vm>`.
@@ -2873,7 +2930,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x04Mark\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\xd5\x06\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xbb\b\n" +
 	"\n" +
 	"PoolConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -2899,7 +2956,14 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\rrestart_grace\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\frestartGrace\x12\x1f\n" +
 	"\vevents_kept\x18\x12 \x01(\x05R\n" +
 	"eventsKept\x12'\n" +
-	"\x0foperations_kept\x18\x13 \x01(\x05R\x0eoperationsKept\"\xdf\x02\n" +
+	"\x0foperations_kept\x18\x13 \x01(\x05R\x0eoperationsKept\x12\x1e\n" +
+	"\n" +
+	"migrations\x18\x14 \x01(\x05R\n" +
+	"migrations\x122\n" +
+	"\x15migrations_per_server\x18\x15 \x01(\x05R\x13migrationsPerServer\x12+\n" +
+	"\x11migrate_bandwidth\x18\x16 \x01(\x03R\x10migrateBandwidth\x12#\n" +
+	"\rauto_converge\x18\x17 \x01(\bR\fautoConverge\x12>\n" +
+	"\rmigrate_limit\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\fmigrateLimit\"\xdf\x02\n" +
 	"\vFenceDevice\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12<\n" +
 	"\x06params\x18\x02 \x03(\v2$.holdfast.v1.FenceDevice.ParamsEntryR\x06params\x12L\n" +
@@ -3000,7 +3064,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\bIncoming\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12\x12\n" +
-	"\x04held\x18\x03 \x01(\bR\x04held\"\xea\x03\n" +
+	"\x04held\x18\x03 \x01(\bR\x04held\"\x82\x04\n" +
 	"\x05Claim\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x18\n" +
@@ -3017,7 +3081,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05cause\x18\v \x01(\x0e2\x19.holdfast.v1.ReleaseCauseR\x05cause\x12\x16\n" +
 	"\x06detail\x18\f \x01(\tR\x06detail\x12 \n" +
 	"\vincarnation\x18\r \x01(\tR\vincarnation\x120\n" +
-	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xbe\x01\n" +
+	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06paused\x18\x0f \x01(\bR\x06paused\"\xbe\x01\n" +
 	"\aVMState\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x14\n" +
@@ -3132,7 +3197,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x10CLAIM_PHASE_HELD\x10\x03\x12\x19\n" +
 	"\x15CLAIM_PHASE_MIGRATING\x10\x04\x12\x1b\n" +
 	"\x17CLAIM_PHASE_HANDED_OVER\x10\x05\x12\x19\n" +
-	"\x15CLAIM_PHASE_RELEASING\x10\x06*\x8f\x03\n" +
+	"\x15CLAIM_PHASE_RELEASING\x10\x06*\xb3\x03\n" +
 	"\fReleaseCause\x12\x1d\n" +
 	"\x19RELEASE_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15RELEASE_CAUSE_STOPPED\x10\x01\x12 \n" +
@@ -3147,7 +3212,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x16RELEASE_CAUSE_ISOLATED\x10\n" +
 	"\x12\x1e\n" +
 	"\x1aRELEASE_CAUSE_STORAGE_LOST\x10\v\x12\x16\n" +
-	"\x12RELEASE_CAUSE_KEPT\x10\f*\x99\x01\n" +
+	"\x12RELEASE_CAUSE_KEPT\x10\f\x12\"\n" +
+	"\x1eRELEASE_CAUSE_MIGRATION_FAILED\x10\r*\x99\x01\n" +
 	"\bRunState\x12\x19\n" +
 	"\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RUN_STATE_STARTING\x10\x01\x12\x15\n" +
@@ -3240,54 +3306,55 @@ var file_holdfast_v1_types_proto_depIdxs = []int32{
 	37, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
 	37, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
 	37, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
-	32, // 10: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
-	33, // 11: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
-	37, // 12: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
-	12, // 13: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
-	12, // 14: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
-	14, // 15: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
-	34, // 16: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
-	16, // 17: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
-	1,  // 18: holdfast.v1.Shutdown.policy:type_name -> holdfast.v1.ShutdownPolicy
-	12, // 19: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
-	37, // 20: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
-	17, // 21: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
-	36, // 22: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
-	2,  // 23: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
-	36, // 24: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
-	35, // 25: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
-	6,  // 26: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
-	12, // 27: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
-	4,  // 28: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
-	37, // 29: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
-	21, // 30: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
-	5,  // 31: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
-	12, // 32: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
-	7,  // 33: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
-	37, // 34: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
-	23, // 35: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
-	8,  // 36: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
-	36, // 37: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	9,  // 38: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
-	36, // 39: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
-	8,  // 40: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
-	36, // 41: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	26, // 42: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
-	36, // 43: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
-	37, // 44: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
-	37, // 45: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
-	10, // 46: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
-	11, // 47: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
-	12, // 48: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
-	36, // 49: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
-	29, // 50: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
-	36, // 51: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,  // 52: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	37, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
+	32, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
+	33, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
+	37, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
+	12, // 14: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
+	12, // 15: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
+	14, // 16: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
+	34, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
+	16, // 18: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
+	1,  // 19: holdfast.v1.Shutdown.policy:type_name -> holdfast.v1.ShutdownPolicy
+	12, // 20: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
+	37, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
+	17, // 22: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
+	36, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
+	2,  // 24: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
+	36, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
+	35, // 26: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
+	6,  // 27: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
+	12, // 28: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
+	4,  // 29: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
+	37, // 30: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
+	21, // 31: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
+	5,  // 32: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
+	12, // 33: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
+	7,  // 34: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
+	37, // 35: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
+	23, // 36: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
+	8,  // 37: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
+	36, // 38: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	9,  // 39: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
+	36, // 40: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
+	8,  // 41: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
+	36, // 42: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	26, // 43: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
+	36, // 44: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
+	37, // 45: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
+	37, // 46: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
+	10, // 47: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
+	11, // 48: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
+	12, // 49: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
+	36, // 50: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	29, // 51: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
+	36, // 52: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,  // 53: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_types_proto_init() }

@@ -174,6 +174,66 @@ func (VMStatus) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{1}
 }
 
+// Whether the pool keeps room for the loss of servers.
+type CapacityVerdict int32
+
+const (
+	CapacityVerdict_CAPACITY_VERDICT_UNSPECIFIED CapacityVerdict = 0
+	// Whatever servers are lost, as many as the pool is to tolerate (one, if it is to tolerate none), every HA VM finds a place.
+	CapacityVerdict_CAPACITY_VERDICT_OK CapacityVerdict = 1
+	// The loss of one of servers_at_risk leaves HA VMs without a place.
+	CapacityVerdict_CAPACITY_VERDICT_AT_RISK CapacityVerdict = 2
+	// HA VMs have no place already.
+	CapacityVerdict_CAPACITY_VERDICT_OVERCOMMITTED CapacityVerdict = 3
+	// HA is off or frozen: nothing would be restarted.
+	CapacityVerdict_CAPACITY_VERDICT_NOT_APPLICABLE CapacityVerdict = 4
+)
+
+// Enum value maps for CapacityVerdict.
+var (
+	CapacityVerdict_name = map[int32]string{
+		0: "CAPACITY_VERDICT_UNSPECIFIED",
+		1: "CAPACITY_VERDICT_OK",
+		2: "CAPACITY_VERDICT_AT_RISK",
+		3: "CAPACITY_VERDICT_OVERCOMMITTED",
+		4: "CAPACITY_VERDICT_NOT_APPLICABLE",
+	}
+	CapacityVerdict_value = map[string]int32{
+		"CAPACITY_VERDICT_UNSPECIFIED":    0,
+		"CAPACITY_VERDICT_OK":             1,
+		"CAPACITY_VERDICT_AT_RISK":        2,
+		"CAPACITY_VERDICT_OVERCOMMITTED":  3,
+		"CAPACITY_VERDICT_NOT_APPLICABLE": 4,
+	}
+)
+
+func (x CapacityVerdict) Enum() *CapacityVerdict {
+	p := new(CapacityVerdict)
+	*p = x
+	return p
+}
+
+func (x CapacityVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CapacityVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_views_proto_enumTypes[2].Descriptor()
+}
+
+func (CapacityVerdict) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_views_proto_enumTypes[2]
+}
+
+func (x CapacityVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CapacityVerdict.Descriptor instead.
+func (CapacityVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{2}
+}
+
 // A server as people see it.
 type ServerView struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -523,6 +583,181 @@ func (x *PoolView) GetEtcdLost() bool {
 	return false
 }
 
+// What the loss of one server would mean.
+type CapacityRow struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// HA VMs on it, and the memory that they need.
+	HaVms       int32 `protobuf:"varint,2,opt,name=ha_vms,json=haVms,proto3" json:"ha_vms,omitempty"`
+	NeededBytes int64 `protobuf:"varint,3,opt,name=needed_bytes,json=neededBytes,proto3" json:"needed_bytes,omitempty"`
+	Fits        bool  `protobuf:"varint,4,opt,name=fits,proto3" json:"fits,omitempty"`
+	// Memory of the other servers that would be left; of the fullest place for what has none, it is what is missing.
+	LeftBytes int64 `protobuf:"varint,5,opt,name=left_bytes,json=leftBytes,proto3" json:"left_bytes,omitempty"`
+	// Those without a place, the most urgent first.
+	NoPlace       []string `protobuf:"bytes,6,rep,name=no_place,json=noPlace,proto3" json:"no_place,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapacityRow) Reset() {
+	*x = CapacityRow{}
+	mi := &file_holdfast_v1_views_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapacityRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapacityRow) ProtoMessage() {}
+
+func (x *CapacityRow) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_views_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapacityRow.ProtoReflect.Descriptor instead.
+func (*CapacityRow) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CapacityRow) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *CapacityRow) GetHaVms() int32 {
+	if x != nil {
+		return x.HaVms
+	}
+	return 0
+}
+
+func (x *CapacityRow) GetNeededBytes() int64 {
+	if x != nil {
+		return x.NeededBytes
+	}
+	return 0
+}
+
+func (x *CapacityRow) GetFits() bool {
+	if x != nil {
+		return x.Fits
+	}
+	return false
+}
+
+func (x *CapacityRow) GetLeftBytes() int64 {
+	if x != nil {
+		return x.LeftBytes
+	}
+	return 0
+}
+
+func (x *CapacityRow) GetNoPlace() []string {
+	if x != nil {
+		return x.NoPlace
+	}
+	return nil
+}
+
+// The room that the pool keeps for the loss of servers.
+type Capacity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       CapacityVerdict        `protobuf:"varint,1,opt,name=verdict,proto3,enum=holdfast.v1.CapacityVerdict" json:"verdict,omitempty"`
+	ServersAtRisk []string               `protobuf:"bytes,2,rep,name=servers_at_risk,json=serversAtRisk,proto3" json:"servers_at_risk,omitempty"`
+	Rows          []*CapacityRow         `protobuf:"bytes,3,rep,name=rows,proto3" json:"rows,omitempty"`
+	// How many servers the pool is to tolerate the loss of, and how many are looked at together here.
+	Tolerate int32 `protobuf:"varint,4,opt,name=tolerate,proto3" json:"tolerate,omitempty"`
+	LookedAt int32 `protobuf:"varint,5,opt,name=looked_at,json=lookedAt,proto3" json:"looked_at,omitempty"`
+	// One sentence.
+	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capacity) Reset() {
+	*x = Capacity{}
+	mi := &file_holdfast_v1_views_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capacity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capacity) ProtoMessage() {}
+
+func (x *Capacity) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_views_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
+func (*Capacity) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Capacity) GetVerdict() CapacityVerdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return CapacityVerdict_CAPACITY_VERDICT_UNSPECIFIED
+}
+
+func (x *Capacity) GetServersAtRisk() []string {
+	if x != nil {
+		return x.ServersAtRisk
+	}
+	return nil
+}
+
+func (x *Capacity) GetRows() []*CapacityRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *Capacity) GetTolerate() int32 {
+	if x != nil {
+		return x.Tolerate
+	}
+	return 0
+}
+
+func (x *Capacity) GetLookedAt() int32 {
+	if x != nil {
+		return x.LookedAt
+	}
+	return 0
+}
+
+func (x *Capacity) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_holdfast_v1_views_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_views_proto_rawDesc = "" +
@@ -568,7 +803,22 @@ const file_holdfast_v1_views_proto_rawDesc = "" +
 	"\tetcd_lost\x18\v \x01(\bR\betcdLost\x1a>\n" +
 	"\x10CorruptKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xf5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x01\n" +
+	"\vCapacityRow\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x15\n" +
+	"\x06ha_vms\x18\x02 \x01(\x05R\x05haVms\x12!\n" +
+	"\fneeded_bytes\x18\x03 \x01(\x03R\vneededBytes\x12\x12\n" +
+	"\x04fits\x18\x04 \x01(\bR\x04fits\x12\x1d\n" +
+	"\n" +
+	"left_bytes\x18\x05 \x01(\x03R\tleftBytes\x12\x19\n" +
+	"\bno_place\x18\x06 \x03(\tR\anoPlace\"\xe5\x01\n" +
+	"\bCapacity\x126\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x1c.holdfast.v1.CapacityVerdictR\averdict\x12&\n" +
+	"\x0fservers_at_risk\x18\x02 \x03(\tR\rserversAtRisk\x12,\n" +
+	"\x04rows\x18\x03 \x03(\v2\x18.holdfast.v1.CapacityRowR\x04rows\x12\x1a\n" +
+	"\btolerate\x18\x04 \x01(\x05R\btolerate\x12\x1b\n" +
+	"\tlooked_at\x18\x05 \x01(\x05R\blookedAt\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text*\xf5\x01\n" +
 	"\vServerState\x12\x1c\n" +
 	"\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSERVER_STATE_UP\x10\x01\x12\x15\n" +
@@ -589,7 +839,13 @@ const file_holdfast_v1_views_proto_rawDesc = "" +
 	"\x0eVM_STATUS_LOST\x10\x06\x12\x16\n" +
 	"\x12VM_STATUS_STARTING\x10\a\x12\x16\n" +
 	"\x12VM_STATUS_STOPPING\x10\b\x12\x17\n" +
-	"\x13VM_STATUS_MIGRATING\x10\tB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x13VM_STATUS_MIGRATING\x10\t*\xb3\x01\n" +
+	"\x0fCapacityVerdict\x12 \n" +
+	"\x1cCAPACITY_VERDICT_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13CAPACITY_VERDICT_OK\x10\x01\x12\x1c\n" +
+	"\x18CAPACITY_VERDICT_AT_RISK\x10\x02\x12\"\n" +
+	"\x1eCAPACITY_VERDICT_OVERCOMMITTED\x10\x03\x12#\n" +
+	"\x1fCAPACITY_VERDICT_NOT_APPLICABLE\x10\x04B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_views_proto_rawDescOnce sync.Once
@@ -603,45 +859,50 @@ func file_holdfast_v1_views_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_views_proto_rawDescData
 }
 
-var file_holdfast_v1_views_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_holdfast_v1_views_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_holdfast_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_holdfast_v1_views_proto_goTypes = []any{
 	(ServerState)(0),              // 0: holdfast.v1.ServerState
 	(VMStatus)(0),                 // 1: holdfast.v1.VMStatus
-	(*ServerView)(nil),            // 2: holdfast.v1.ServerView
-	(*VMView)(nil),                // 3: holdfast.v1.VMView
-	(*PoolView)(nil),              // 4: holdfast.v1.PoolView
-	nil,                           // 5: holdfast.v1.PoolView.CorruptKeysEntry
-	(*Server)(nil),                // 6: holdfast.v1.Server
-	(*Member)(nil),                // 7: holdfast.v1.Member
-	(*Fence)(nil),                 // 8: holdfast.v1.Fence
-	(*VM)(nil),                    // 9: holdfast.v1.VM
-	(*Claim)(nil),                 // 10: holdfast.v1.Claim
-	(*VMState)(nil),               // 11: holdfast.v1.VMState
-	(*Home)(nil),                  // 12: holdfast.v1.Home
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*PoolConfig)(nil),            // 14: holdfast.v1.PoolConfig
-	(*Alert)(nil),                 // 15: holdfast.v1.Alert
+	(CapacityVerdict)(0),          // 2: holdfast.v1.CapacityVerdict
+	(*ServerView)(nil),            // 3: holdfast.v1.ServerView
+	(*VMView)(nil),                // 4: holdfast.v1.VMView
+	(*PoolView)(nil),              // 5: holdfast.v1.PoolView
+	(*CapacityRow)(nil),           // 6: holdfast.v1.CapacityRow
+	(*Capacity)(nil),              // 7: holdfast.v1.Capacity
+	nil,                           // 8: holdfast.v1.PoolView.CorruptKeysEntry
+	(*Server)(nil),                // 9: holdfast.v1.Server
+	(*Member)(nil),                // 10: holdfast.v1.Member
+	(*Fence)(nil),                 // 11: holdfast.v1.Fence
+	(*VM)(nil),                    // 12: holdfast.v1.VM
+	(*Claim)(nil),                 // 13: holdfast.v1.Claim
+	(*VMState)(nil),               // 14: holdfast.v1.VMState
+	(*Home)(nil),                  // 15: holdfast.v1.Home
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*PoolConfig)(nil),            // 17: holdfast.v1.PoolConfig
+	(*Alert)(nil),                 // 18: holdfast.v1.Alert
 }
 var file_holdfast_v1_views_proto_depIdxs = []int32{
-	6,  // 0: holdfast.v1.ServerView.server:type_name -> holdfast.v1.Server
+	9,  // 0: holdfast.v1.ServerView.server:type_name -> holdfast.v1.Server
 	0,  // 1: holdfast.v1.ServerView.states:type_name -> holdfast.v1.ServerState
-	7,  // 2: holdfast.v1.ServerView.member:type_name -> holdfast.v1.Member
-	8,  // 3: holdfast.v1.ServerView.fence:type_name -> holdfast.v1.Fence
-	9,  // 4: holdfast.v1.VMView.vm:type_name -> holdfast.v1.VM
+	10, // 2: holdfast.v1.ServerView.member:type_name -> holdfast.v1.Member
+	11, // 3: holdfast.v1.ServerView.fence:type_name -> holdfast.v1.Fence
+	12, // 4: holdfast.v1.VMView.vm:type_name -> holdfast.v1.VM
 	1,  // 5: holdfast.v1.VMView.status:type_name -> holdfast.v1.VMStatus
-	10, // 6: holdfast.v1.VMView.claim:type_name -> holdfast.v1.Claim
-	11, // 7: holdfast.v1.VMView.state:type_name -> holdfast.v1.VMState
-	12, // 8: holdfast.v1.VMView.home:type_name -> holdfast.v1.Home
-	13, // 9: holdfast.v1.VMView.since:type_name -> google.protobuf.Timestamp
-	14, // 10: holdfast.v1.PoolView.config:type_name -> holdfast.v1.PoolConfig
-	15, // 11: holdfast.v1.PoolView.alerts:type_name -> holdfast.v1.Alert
-	5,  // 12: holdfast.v1.PoolView.corrupt_keys:type_name -> holdfast.v1.PoolView.CorruptKeysEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 6: holdfast.v1.VMView.claim:type_name -> holdfast.v1.Claim
+	14, // 7: holdfast.v1.VMView.state:type_name -> holdfast.v1.VMState
+	15, // 8: holdfast.v1.VMView.home:type_name -> holdfast.v1.Home
+	16, // 9: holdfast.v1.VMView.since:type_name -> google.protobuf.Timestamp
+	17, // 10: holdfast.v1.PoolView.config:type_name -> holdfast.v1.PoolConfig
+	18, // 11: holdfast.v1.PoolView.alerts:type_name -> holdfast.v1.Alert
+	8,  // 12: holdfast.v1.PoolView.corrupt_keys:type_name -> holdfast.v1.PoolView.CorruptKeysEntry
+	2,  // 13: holdfast.v1.Capacity.verdict:type_name -> holdfast.v1.CapacityVerdict
+	6,  // 14: holdfast.v1.Capacity.rows:type_name -> holdfast.v1.CapacityRow
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_views_proto_init() }
@@ -655,8 +916,8 @@ func file_holdfast_v1_views_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_views_proto_rawDesc), len(file_holdfast_v1_views_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   4,
+			NumEnums:      3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
