@@ -15,12 +15,13 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/lease"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 )
 
 // Edges is everything outside the agent's own logic. All fields are required but Guard (nil: none), Fencer (nil: no
-// power fencing) and Voter (nil: this server carries no etcd voter).
+// power fencing), Voter (nil: this server carries no etcd voter) and where it says so.
 type Edges struct {
 	Clock      clock.Clock
 	Store      kv.Store
@@ -44,7 +45,15 @@ type Edges struct {
 	LeaderWork func(ctx context.Context, l Leadership) error
 	// Shared lets agents in one process fold the pool's changes together; nil for one alone.
 	Shared *store.Shared
-	Log    *slog.Logger
+	// Rules take the place of the agent's own: zero, but in tests that show what each rule is for.
+	Rules Rules
+	Log   *slog.Logger
+}
+
+// Rules are the agent's pure decisions; nil stands for the real one.
+type Rules struct {
+	Decide func(local.View) local.Decision
+	Plan   func(plan.Input) plan.Result
 }
 
 // Config names the agent.
@@ -194,7 +203,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	})
 	rec := local.New(local.Config{
 		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard,
-		StorageLost: a.storageLost, Log: a.e.Log,
+		StorageLost: a.storageLost, Decide: a.e.Rules.Decide, Log: a.e.Log,
 	})
 	candidate := a.newCandidate(session)
 	a.mu.Lock()

@@ -50,13 +50,15 @@ type Fencer interface {
 }
 
 // Config assembles a Leader. All fields are required but Fencer (nil: servers with fence devices wait for another
-// proof, and the alert says why).
+// proof, and the alert says why) and Plan.
 type Config struct {
 	Clock  clock.Clock
 	Office Office
 	Pool   Pool
 	Fencer Fencer
-	Log    *slog.Logger
+	// Plan takes the place of plan.Plan; nil, but in tests that show what each of its rules is for.
+	Plan func(plan.Input) plan.Result
+	Log  *slog.Logger
 }
 
 // Leader is the loop. Create it with New, set Wake when the pool or the office changed.
@@ -86,7 +88,12 @@ type Leader struct {
 }
 
 // New returns a Leader that does nothing until Run.
-func New(cfg Config) *Leader { return &Leader{cfg: cfg, wake: cfg.Clock.NewSignal()} }
+func New(cfg Config) *Leader {
+	if cfg.Plan == nil {
+		cfg.Plan = plan.Plan
+	}
+	return &Leader{cfg: cfg, wake: cfg.Clock.NewSignal()}
+}
 
 // Wake returns the signal that makes the loop look at once.
 func (l *Leader) Wake() clock.Signal { return l.wake }
@@ -123,7 +130,7 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	l.storage = plan.LookAtStorage(l.storage, snap, now)
 	l.forgetPower()
 	l.firstLook(snap, now)
-	res := plan.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
+	res := l.cfg.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
 		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults()})
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)

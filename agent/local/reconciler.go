@@ -31,7 +31,7 @@ const (
 	hypervisorLimit = 30 * time.Second
 )
 
-// Config assembles a Reconciler. All fields are required, except Guard: nil means that this server has none.
+// Config assembles a Reconciler. All fields are required, except Guard: nil means that this server has none; and Decide.
 type Config struct {
 	Server     pool.ServerID
 	Clock      clock.Clock
@@ -41,7 +41,9 @@ type Config struct {
 	Guard      guard.Client
 	// StorageLost reports whether this server has lost its shared storage.
 	StorageLost func() bool
-	Log         *slog.Logger
+	// Decide takes the place of the function of that name; nil, but in tests that show what each of its rules is for.
+	Decide func(View) Decision
+	Log    *slog.Logger
 }
 
 // Reconciler keeps this server's VMs in line with their claims. Create it with New, call Wake whenever the pool,
@@ -90,6 +92,9 @@ type guardView struct {
 
 // New returns a Reconciler; Run starts it.
 func New(cfg Config) *Reconciler {
+	if cfg.Decide == nil {
+		cfg.Decide = Decide
+	}
 	return &Reconciler{cfg: cfg, wake: cfg.Clock.NewSignal(), snapshots: cfg.Clock.NewSignal(), vms: map[pool.VMID]*tracked{}, domains: map[pool.VMID]Domain{}}
 }
 
@@ -300,7 +305,7 @@ func (r *Reconciler) dispatch(ctx context.Context, workers *clock.Group, vm pool
 	r.mu.Unlock()
 
 	v := r.view(vm, now)
-	d := Decide(v)
+	d := r.cfg.Decide(v)
 	if d.Step == StepNone && r.reportDue(v) {
 		d.Step = stepReport
 	}

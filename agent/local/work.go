@@ -27,7 +27,7 @@ func (r *Reconciler) work(ctx context.Context, vm pool.VMID, t *tracked) {
 		}
 		v := r.view(vm, r.cfg.Clock.Now())
 		v.Fresh = fresh
-		d := Decide(v)
+		d := r.cfg.Decide(v)
 		if d.Step == StepNone && r.reportDue(v) {
 			d.Step = stepReport
 		}

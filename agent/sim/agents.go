@@ -59,7 +59,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	a := &simAgent{crew: c, server: s, proc: p, hyper: s.Hypervisor(p)}
 	client := c.p.Etcd.Client(p, s.Name)
 	edges := app.Edges{
-		Clock: p, Store: c.p.tamper.store(client), Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper,
+		Clock: p, Store: client, Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper,
 		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Servers: &peers{a}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },
@@ -73,7 +73,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	if v == "" {
 		v = version.Version
 	}
-	agent, err := app.New(app.Config{Pool: c.p.File.Pool.Name, Server: pool.ServerID(s.Name), Version: v}, edges)
+	agent, err := app.New(app.Config{Pool: c.p.File.Pool.Name, Server: pool.ServerID(s.Name), Version: v}, c.p.tamper.agent(s.Name, edges))
 	if err != nil {
 		c.p.Sched.Fail(fmt.Errorf("agent of %s: %w", s.Name, err))
 		return

@@ -21,11 +21,11 @@ type guardLoop struct{ *guard.Loop }
 // StartGuard runs the real guard on the simulated processes of its server.
 func (c *agents) StartGuard(s *world.Server, p *vtime.Proc) {
 	edge := s.Processes(p)
-	cfg := guard.LoopConfig{Core: guard.NewCore(), Processes: c.p.tamper.processes(edge), Memory: &guardMemory{s, p}, Pauser: edge, Clock: p, Log: c.p.logger(p)}
+	cfg := guard.LoopConfig{Core: guard.NewCore(), Processes: edge, Memory: &guardMemory{s, p}, Pauser: edge, Clock: p, Log: c.p.logger(p)}
 	if dog := s.WatchdogEdge(p); dog != nil {
 		cfg.Watchdog = dog
 	}
-	loop := guard.NewLoop(cfg)
+	loop := guard.NewLoop(c.p.tamper.guard(cfg))
 	c.guards[p] = guardLoop{loop}
 	p.Go("guard", func() {
 		if err := loop.Run(context.Background()); err != nil {

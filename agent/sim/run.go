@@ -53,6 +53,7 @@ func Run(f *scenario.File, o Options) Result {
 	}
 	defer p.Close()
 	p.Logs, p.tamper, p.lenient = o.Logs, o.Tamper, o.Lenient
+	p.World.IgnoreLocks(o.Tamper.NoLocks)
 	if err := p.Settle(); err != nil {
 		r.Err, r.Unsettled = fmt.Errorf("%s: %w", f.Name, err), true
 	} else {

@@ -1,29 +1,43 @@
 package sim
 
 import (
+	"github.com/holdfast-ha/holdfast/agent/app"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 )
 
 // Tamper switches defences off, so that tests can show that the checker and the search notice. The zero value leaves
-// everything as it is.
+// everything as it is. Whatever it replaces is an edge of the simulation, or one of the agent's pure rules: there is
+// no switch in what runs on real servers.
 type Tamper struct {
 	// Kills replaces the processes that a guard kills.
 	Kills func(guard.Processes) guard.Processes
 	// Store replaces an agent's connection to etcd, renewals of its lease apart.
 	Store func(kv.Store) kv.Store
+	// Agent changes the edges and rules of each agent that starts.
+	Agent func(server string, e *app.Edges)
+	// Guard changes the edges of each guard that starts.
+	Guard func(*guard.LoopConfig)
+	// NoLocks: the image locks of the shared storage stop nobody, whatever the registrations say.
+	NoLocks bool
 }
 
-func (t Tamper) processes(p guard.Processes) guard.Processes {
-	if t.Kills == nil {
-		return p
+func (t Tamper) guard(c guard.LoopConfig) guard.LoopConfig {
+	if t.Kills != nil {
+		c.Processes = t.Kills(c.Processes)
 	}
-	return t.Kills(p)
+	if t.Guard != nil {
+		t.Guard(&c)
+	}
+	return c
 }
 
-func (t Tamper) store(s kv.Store) kv.Store {
-	if t.Store == nil {
-		return s
+func (t Tamper) agent(server string, e app.Edges) app.Edges {
+	if t.Store != nil {
+		e.Store = t.Store(e.Store)
 	}
-	return t.Store(s)
+	if t.Agent != nil {
+		t.Agent(server, &e)
+	}
+	return e
 }

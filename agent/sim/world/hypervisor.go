@@ -93,7 +93,7 @@ func (s *Server) create(marker local.Marker) (*QEMU, error) {
 	case im.failsStart(s.Name):
 		return nil, fmt.Errorf("internal error: process exited while connecting to monitor (a simulated start failure)")
 	}
-	if !im.BlockDisks && im.holder != nil {
+	if !im.BlockDisks && !im.lockless && im.holder != nil {
 		return nil, fmt.Errorf("failed to get \"write\" lock, held on %s: %w", im.holder.server.Name, local.ErrDiskLocked)
 	}
 	m := marker

@@ -75,6 +75,7 @@ type World struct {
 	servers   map[string]*Server
 	names     []string
 	images    map[pool.VMID]*Image
+	lockless  bool
 	observers []func(Event)
 }
 
