@@ -43,6 +43,20 @@ func (k OperationKind) String() string {
 // ParentReturn stands as the parent of moves home, and to preferred servers, which no operation asks for.
 const ParentReturn OperationID = "return"
 
+// Words for where a live migration stands, in Operation.Phase.
+const (
+	PhaseWordRequested = "requested"
+	PhaseWordWaiting   = "waiting"
+	// PhaseWordPreparing: the claim names the destination; no memory has been copied.
+	PhaseWordPreparing = "preparing"
+	// PhaseWordCopying is written by the source before it asks its hypervisor for the transfer.
+	PhaseWordCopying = "copying"
+	// PhaseWordResuming: handed over, and the destination lets the guest go on.
+	PhaseWordResuming = "resuming"
+	// PhaseWordRefused: it was not admitted, and nothing was done for it.
+	PhaseWordRefused = "refused"
+)
+
 // Outcome says how an operation stands.
 type Outcome int
 

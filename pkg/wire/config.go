@@ -37,6 +37,9 @@ func ParseConfig(m *pb.PoolConfig) (pool.Config, error) {
 		StopLimit:       p.duration("stopLimit", m.GetStopLimit()),
 		RestartGrace:    p.duration("restartGrace", m.GetRestartGrace()),
 		EventsKept:      int(m.GetEventsKept()), OperationsKept: int(m.GetOperationsKept()),
+		Migrations: int(m.GetMigrations()), MigrationsPerServer: int(m.GetMigrationsPerServer()),
+		MigrateBandwidth: m.GetMigrateBandwidth(), AutoConverge: m.GetAutoConverge(),
+		MigrateLimit: p.duration("migrateLimit", m.GetMigrateLimit()),
 	}
 	return c, p.err
 }
