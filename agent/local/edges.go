@@ -75,6 +75,9 @@ type Domain struct {
 	Panicked bool
 	// Marker is nil for a domain that Holdfast did not make.
 	Marker *Marker
+	// Shape differs from one listing to the next if disks or devices may have changed in between; empty where nobody
+	// can tell.
+	Shape string
 }
 
 // Hypervisor is libvirt and QEMU as this package uses them. Every call may block and may fail while libvirtd is
@@ -184,6 +187,22 @@ type Confirmed struct {
 	Held bool
 	// Watchdog is the time-out of the watchdog behind that guard; 0: none.
 	Watchdog time.Duration
+}
+
+// Drifts compares what runs with what is registered. A hypervisor that implements it sets Domain.Shape.
+type Drifts interface {
+	// Drift compares an active VM with its registration vm. It may block and fail as the other calls do.
+	Drift(ctx context.Context, vm pool.VM) (Drift, error)
+}
+
+// Drift is how a VM that runs differs from its registration.
+type Drift struct {
+	// VM is the registration as it should be: with the disks that run, what follows from them, and what is in doubt.
+	VM pool.VM
+	// Why tells what of that is new; empty if nothing is.
+	Why string
+	// Differs tells what else runs otherwise than registered, and ends with the next start; empty if nothing does.
+	Differs string
 }
 
 // Needs checks what VMs need from this server.

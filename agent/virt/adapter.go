@@ -51,6 +51,7 @@ type Adapter struct {
 var (
 	_ local.Hypervisor = (*Adapter)(nil)
 	_ local.Needs      = (*Adapter)(nil)
+	_ local.Drifts     = (*Adapter)(nil)
 )
 
 var errNotYet = errors.New("not connected yet")
@@ -75,6 +76,7 @@ func (a *Adapter) Run(ctx context.Context) error {
 	g := clock.NewGroup(a.clock)
 	var err error
 	g.Go("libvirt connection", func() { err = a.link(ctx) })
+	g.Go("libvirt status files", func() { a.watchStatus(ctx) })
 	g.Go("storage paths", func() { _ = a.storage.Run(ctx) }) // returns only with ctx
 	g.Wait()
 	a.calls.renew()

@@ -5,8 +5,10 @@ package virt
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"libvirt.org/go/libvirt"
 
@@ -93,15 +95,18 @@ func TestServerTellsWhatItHasAndWhatItsVMsUse(t *testing.T) {
 	}
 }
 
-func TestSnapshotIsSeenAsDriftAndCanBeRecorded(t *testing.T) {
+func TestSnapshotIsSeenAtOnceAsDriftAndCanBeRecorded(t *testing.T) {
 	d := startDaemon(t)
 	a := d.adapter(nil)
 	g := d.guest("snap", 90, obeys)
 	start(t, a, g)
-	drift, _, err := a.Drift(t.Context(), g.vm(), g.xml)
-	if err != nil || len(drift) != 0 {
-		t.Fatalf("at first: %v, %v", drift, err)
+	vm := pool.VM{ID: g.vm(), XML: g.xml, DiskLocks: true}
+	drift, err := a.Drift(t.Context(), vm)
+	if err != nil || drift.VM.XML != g.xml || drift.VM.DisksInDoubt != "" || drift.Differs != "" {
+		t.Fatalf("at first: %+v, %v", drift, err)
 	}
+	vm = drift.VM
+	was, _ := find(t, a, g.name)
 	dom, err := d.connect().LookupDomainByName(g.name)
 	if err != nil {
 		t.Fatal(err)
@@ -112,9 +117,15 @@ func TestSnapshotIsSeenAsDriftAndCanBeRecorded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	drift, rebased, err := a.Drift(t.Context(), g.vm(), g.xml)
-	if err != nil || len(drift) != 1 || drift[0].Live != overlay || !strings.Contains(rebased, overlay) {
-		t.Fatalf("after a snapshot: %v, %v\n%s", drift, err, rebased)
+	if now, _ := find(t, a, g.name); was.Shape == "" || now.Shape == was.Shape {
+		t.Errorf("the snapshot left the shape as it was: %q", now.Shape)
+	}
+	drift, err = a.Drift(t.Context(), vm)
+	if err != nil || !strings.Contains(drift.Why, overlay) || !strings.Contains(drift.VM.XML, overlay) || !drift.VM.DiskLocks {
+		t.Fatalf("after a snapshot: %+v, %v", drift, err)
+	}
+	if !slices.Contains(drift.VM.Needs, pool.Need{Kind: pool.NeedFile, Name: g.disk}) {
+		t.Errorf("the image below is not needed: %v", drift.VM.Needs)
 	}
 	chains, err := a.Chains(t.Context(), g.vm())
 	if err != nil || len(chains) != 1 || len(chains[0].Backing) != 1 || chains[0].Backing[0] != g.disk {
@@ -125,12 +136,33 @@ func TestSnapshotIsSeenAsDriftAndCanBeRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Forget(g.vm())
-	g.xml, g.marker.Epoch = rebased, 2
+	g.xml, g.marker.Epoch = drift.VM.XML, 2
 	create(t, a, g)
-	if drift, _, err := a.Drift(t.Context(), g.vm(), rebased); err != nil || len(drift) != 0 {
-		t.Errorf("started from the record: %v, %v", drift, err)
+	if again, err := a.Drift(t.Context(), drift.VM); err != nil || again.Why != "" {
+		t.Errorf("started from the record: %+v, %v", again, err)
 	}
 	if _, err := os.Stat(overlay); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestACallerIsWokenWhenASnapshotWasTaken(t *testing.T) {
+	d := startDaemon(t)
+	a := d.adapter(nil)
+	g := d.guest("woken", 91, obeys)
+	start(t, a, g)
+	dom, err := d.connect().LookupDomainByName(g.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a.Changed().Wait(t.Context(), time.Second) { // until nothing is left of the start
+	}
+	_, err = dom.CreateSnapshotXML(fmt.Sprintf("<domainsnapshot><disks><disk name='vda'><source file='%s.snap'/></disk></disks></domainsnapshot>", g.disk),
+		libvirt.DOMAIN_SNAPSHOT_CREATE_DISK_ONLY|libvirt.DOMAIN_SNAPSHOT_CREATE_NO_METADATA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !a.Changed().Wait(t.Context(), time.Second) {
+		t.Error("nobody was woken")
 	}
 }

@@ -34,7 +34,9 @@ func (a *Adapter) Domains(ctx context.Context) ([]local.Domain, error) {
 	if err != nil && connected {
 		a.opt.Log.Warn("reading domains; using what was known", "err", err)
 	}
-	return a.records.list(a.clock.Now(), a.opt.Settle, connected && err == nil), nil
+	all := a.records.list(a.clock.Now(), a.opt.Settle, connected && err == nil)
+	a.shape(all)
+	return all, nil
 }
 
 // refresh reads what must be read. One caller at a time does; others wait.

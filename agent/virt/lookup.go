@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"libvirt.org/go/libvirt"
 
@@ -168,21 +169,25 @@ func (a *Adapter) Chains(ctx context.Context, vm pool.VMID) ([]definition.Chain,
 	return definition.Chains(text)
 }
 
-// Drift compares the disks of an active VM with its recorded definition. rebased is that definition with the disks
-// that run; it is the recorded one if nothing drifted, and empty while a block job is about to change the chain again.
-func (a *Adapter) Drift(ctx context.Context, vm pool.VMID, recorded string) (drift []definition.Drift, rebased string, err error) {
-	live, err := a.liveXML(ctx, vm)
+// Drift compares an active VM with its registration.
+func (a *Adapter) Drift(ctx context.Context, vm pool.VM) (local.Drift, error) {
+	live, err := a.liveXML(ctx, vm.ID)
 	if err != nil {
-		return nil, "", err
+		return local.Drift{}, err
 	}
-	if drift, err = definition.Drifted(recorded, live); err != nil || len(drift) == 0 {
-		return drift, recorded, err
+	c, err := definition.Compare(vm.XML, live)
+	if err != nil {
+		return local.Drift{}, fmt.Errorf("compare %s with its registration: %w", vm.ID, err)
 	}
-	rebased, err = definition.Rebase(recorded, live)
-	if errors.Is(err, pool.ErrRefused) {
-		return drift, "", nil
-	}
-	return drift, rebased, err
+	d := local.Drift{Differs: strings.Join(c.Devices, ", ")}
+	d.VM, d.Why = c.Apply(vm, a.locked)
+	return d, nil
+}
+
+// locked reports whether the file system of a path keeps locks between servers.
+func (a *Adapter) locked(path string) bool {
+	why, err := a.facts.Locks(path)
+	return err == nil && why == ""
 }
 
 func (a *Adapter) liveXML(ctx context.Context, vm pool.VMID) (string, error) {

@@ -35,6 +35,8 @@ type record struct {
 	state      local.DomainState
 	marker     *local.Marker
 	disks      []string
+	// changes counts the events that told of a change of disks or devices.
+	changes int
 	// stop was told by an event; nil until then. asked: who began a shutdown. killed: by Kill of this adapter.
 	stop     *stop
 	asked    power
@@ -132,6 +134,7 @@ func (r *records) forgetDisks(name string) {
 	r.dirty[name] = true
 	if rec := r.byName[name]; rec != nil {
 		rec.disks = nil
+		rec.changes++
 	}
 }
 

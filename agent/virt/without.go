@@ -23,6 +23,7 @@ type Adapter struct {
 var (
 	_ local.Hypervisor = (*Adapter)(nil)
 	_ local.Needs      = (*Adapter)(nil)
+	_ local.Drifts     = (*Adapter)(nil)
 )
 
 var errWithout = fmt.Errorf("this binary was built without libvirt; build it with -tags libvirt_dlopen: %w", pool.ErrUnavailable)
@@ -106,6 +107,6 @@ func (a *Adapter) Chains(context.Context, pool.VMID) ([]definition.Chain, error)
 }
 
 // Drift fails.
-func (a *Adapter) Drift(context.Context, pool.VMID, string) ([]definition.Drift, string, error) {
-	return nil, "", errWithout
+func (a *Adapter) Drift(context.Context, pool.VM) (local.Drift, error) {
+	return local.Drift{}, errWithout
 }
