@@ -125,12 +125,15 @@ requirements: ## check docs/requirements.tsv against the results of the last tes
 	@$(GO) run ./test/requirements -results $(RESULTS)
 
 .PHONY: soak
-soak: ## property tests and searches with N=100000 inputs each
+soak: ## property tests and searches with N=100000 inputs each, then FUZZTIME=1m for each parser
 	@packages=$$(grep -rl --include='*_test.go' '"pgregory.net/rapid"' . | xargs -r -n1 dirname | sort -u); \
 	[ -n "$$packages" ] || { echo "soak: no property tests found" >&2; exit 1; }; \
 	set -x; $(GO) test -tags $(TAGS) -shuffle=on -timeout=0 $$packages -rapid.checks=$(or $(N),100000)
 	$(GO) test -tags $(TAGS) -timeout=0 -count=1 -v -run '^TestSearchFindsNoViolation$$' ./agent/sim/search \
 		-search.runs=$(or $(N),100000) -search.seed=$(or $(SEED),1)
+	@grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . >/dev/null || { echo "soak: no fuzz targets found" >&2; exit 1; }
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | while IFS=: read -r file target; do \
+	  (set -x; $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(or $(FUZZTIME),1m) "$$(dirname "$$file")") || exit 1; done
 
 .PHONY: bench
 bench: build ## measure: benchmarks here and, as root on Debian, figures of the lab
