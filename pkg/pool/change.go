@@ -24,6 +24,9 @@ type Change struct {
 	// Members: these must still have these sessions.
 	Members []Member
 
+	// Roster replaces the list of those that may lead, compared. Only the leader writes it.
+	Roster *Roster
+
 	// What only the leader changes. Alerts are written and removed without a compare; the others are compared.
 	Alerts           []Alert
 	RemoveAlerts     []AlertID
@@ -37,7 +40,7 @@ type Change struct {
 
 // Empty reports whether c writes nothing.
 func (c Change) Empty() bool {
-	return c.Config == nil && len(c.Servers)+len(c.VMs)+len(c.Claims)+len(c.States)+len(c.Homes)+len(c.Fences)+
+	return c.Config == nil && c.Roster == nil && len(c.Servers)+len(c.VMs)+len(c.Claims)+len(c.States)+len(c.Homes)+len(c.Fences)+
 		len(c.Operations)+len(c.Events)+len(c.RemoveServers)+len(c.RemoveVMs)+len(c.RemoveClaims)+
 		len(c.Alerts)+len(c.RemoveAlerts)+len(c.RemoveFences)+len(c.RemoveOperations)+len(c.RemoveEvents) == 0
 }

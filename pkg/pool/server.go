@@ -90,7 +90,9 @@ type Member struct {
 	// EtcdVoter: it carries a voting member of the embedded etcd.
 	EtcdVoter bool
 	// NoPause says why VMs there cannot be paused at a deadline, but only killed; empty if they can.
-	NoPause  string
+	NoPause string
+	// Failsafe: it obeys the roster, and answers when it is asked for a promise.
+	Failsafe bool
 	Since    time.Time
 	Revision Revision
 }
@@ -147,11 +149,18 @@ func (s Standing) String() string {
 	return word([]string{"unspecified", "pending", "in force"}, int(s))
 }
 
-// Roster lists who may lead, and so who must answer in a failsafe round.
+// Roster lists who may lead, and so who must answer in a failsafe round. Revision 0: there is none. Treat it as
+// immutable. Source: docs/safety.md, "Failsafe".
 type Roster struct {
 	Standing map[ServerID]Standing
 	Revision Revision
 }
+
+// InForce reports whether server may lead.
+func (r Roster) InForce(server ServerID) bool { return r.Standing[server] == StandingInForce }
+
+// Lets reports whether server may lead, or nobody is bound by a roster yet.
+func (r Roster) Lets(server ServerID) bool { return r.Revision == 0 || r.InForce(server) }
 
 // Leader is the election's current winner.
 type Leader struct {

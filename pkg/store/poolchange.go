@@ -16,6 +16,9 @@ func (k Keys) FromPool(c pool.Change) Change {
 	if c.Config != nil {
 		add(k.ConfigIs(c.Config.Revision), k.PutConfig(*c.Config))
 	}
+	if c.Roster != nil {
+		add(k.RosterIs(c.Roster.Revision), k.PutRoster(*c.Roster))
+	}
 	for _, v := range c.Servers {
 		add(k.ServerIs(v.ID, v.Revision), k.PutServer(v))
 	}

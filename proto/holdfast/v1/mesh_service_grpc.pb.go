@@ -34,7 +34,9 @@ const (
 type MeshServiceClient interface {
 	// Says that the agent lives, what it thinks of etcd, and which session it has.
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error)
-	// Asks, in an etcd outage, for the promise not to act as leader for a while. docs/safety.md, "Failsafe".
+	// Asks, in an etcd outage, for the promise not to act as leader for a while. It is given only if the answering agent
+	// cannot reach etcd either, binds it from before the answer leaves, and is kept even if etcd is back before it is
+	// over. Ask again and again; each promise stands for itself. docs/safety.md, "Failsafe".
 	AskPromise(ctx context.Context, in *AskPromiseRequest, opts ...grpc.CallOption) (*AskPromiseResponse, error)
 	// Checks a VM's needs on the answering server and reads the definition through its libvirt.
 	InspectVM(ctx context.Context, in *InspectVMRequest, opts ...grpc.CallOption) (*InspectVMResponse, error)
@@ -116,7 +118,9 @@ type MeshService_TunnelClient = grpc.BidiStreamingClient[TunnelRequest, TunnelRe
 type MeshServiceServer interface {
 	// Says that the agent lives, what it thinks of etcd, and which session it has.
 	Ping(context.Context, *PingRequest) (*PingResponse, error)
-	// Asks, in an etcd outage, for the promise not to act as leader for a while. docs/safety.md, "Failsafe".
+	// Asks, in an etcd outage, for the promise not to act as leader for a while. It is given only if the answering agent
+	// cannot reach etcd either, binds it from before the answer leaves, and is kept even if etcd is back before it is
+	// over. Ask again and again; each promise stands for itself. docs/safety.md, "Failsafe".
 	AskPromise(context.Context, *AskPromiseRequest) (*AskPromiseResponse, error)
 	// Checks a VM's needs on the answering server and reads the definition through its libvirt.
 	InspectVM(context.Context, *InspectVMRequest) (*InspectVMResponse, error)

@@ -457,7 +457,10 @@ func (x *Delta) GetEvents() []*Event {
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// This agent cannot reach etcd; what it shows may be old.
-	EtcdLost      bool `protobuf:"varint,1,opt,name=etcd_lost,json=etcdLost,proto3" json:"etcd_lost,omitempty"`
+	EtcdLost bool `protobuf:"varint,1,opt,name=etcd_lost,json=etcdLost,proto3" json:"etcd_lost,omitempty"`
+	// As in PoolView.
+	Failsafe      Failsafe `protobuf:"varint,2,opt,name=failsafe,proto3,enum=holdfast.v1.Failsafe" json:"failsafe,omitempty"`
+	FailsafeText  string   `protobuf:"bytes,3,opt,name=failsafe_text,json=failsafeText,proto3" json:"failsafe_text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -497,6 +500,20 @@ func (x *Heartbeat) GetEtcdLost() bool {
 		return x.EtcdLost
 	}
 	return false
+}
+
+func (x *Heartbeat) GetFailsafe() Failsafe {
+	if x != nil {
+		return x.Failsafe
+	}
+	return Failsafe_FAILSAFE_UNSPECIFIED
+}
+
+func (x *Heartbeat) GetFailsafeText() string {
+	if x != nil {
+		return x.FailsafeText
+	}
+	return ""
 }
 
 type UpdatePoolRequest struct {
@@ -1133,9 +1150,11 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"operations\x18\x06 \x03(\v2\x16.holdfast.v1.OperationR\n" +
 	"operations\x12-\n" +
 	"\x12operations_removed\x18\a \x03(\tR\x11operationsRemoved\x12*\n" +
-	"\x06events\x18\b \x03(\v2\x12.holdfast.v1.EventR\x06events\"(\n" +
+	"\x06events\x18\b \x03(\v2\x12.holdfast.v1.EventR\x06events\"\x80\x01\n" +
 	"\tHeartbeat\x12\x1b\n" +
-	"\tetcd_lost\x18\x01 \x01(\bR\betcdLost\"\x98\x01\n" +
+	"\tetcd_lost\x18\x01 \x01(\bR\betcdLost\x121\n" +
+	"\bfailsafe\x18\x02 \x01(\x0e2\x15.holdfast.v1.FailsafeR\bfailsafe\x12#\n" +
+	"\rfailsafe_text\x18\x03 \x01(\tR\ffailsafeText\"\x98\x01\n" +
 	"\x11UpdatePoolRequest\x129\n" +
 	"\x03set\x18\x01 \x03(\v2'.holdfast.v1.UpdatePoolRequest.SetEntryR\x03set\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x1a6\n" +
@@ -1223,9 +1242,10 @@ var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*VMView)(nil),                // 22: holdfast.v1.VMView
 	(*Operation)(nil),             // 23: holdfast.v1.Operation
 	(*Event)(nil),                 // 24: holdfast.v1.Event
-	(*PoolConfig)(nil),            // 25: holdfast.v1.PoolConfig
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*Capacity)(nil),              // 27: holdfast.v1.Capacity
+	(Failsafe)(0),                 // 25: holdfast.v1.Failsafe
+	(*PoolConfig)(nil),            // 26: holdfast.v1.PoolConfig
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*Capacity)(nil),              // 28: holdfast.v1.Capacity
 }
 var file_holdfast_v1_pool_service_proto_depIdxs = []int32{
 	19, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
@@ -1243,34 +1263,35 @@ var file_holdfast_v1_pool_service_proto_depIdxs = []int32{
 	22, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
 	23, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
 	24, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
-	18, // 15: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
-	25, // 16: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
-	25, // 17: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
-	25, // 18: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
-	26, // 19: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
-	14, // 20: holdfast.v1.PlanLossResponse.vms:type_name -> holdfast.v1.PlannedLoss
-	27, // 21: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
-	27, // 22: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
-	27, // 23: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
-	0,  // 24: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
-	2,  // 25: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
-	7,  // 26: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
-	9,  // 27: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
-	11, // 28: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
-	13, // 29: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
-	16, // 30: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
-	1,  // 31: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
-	3,  // 32: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
-	8,  // 33: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
-	10, // 34: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
-	12, // 35: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
-	15, // 36: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
-	17, // 37: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
-	31, // [31:38] is the sub-list for method output_type
-	24, // [24:31] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	25, // 15: holdfast.v1.Heartbeat.failsafe:type_name -> holdfast.v1.Failsafe
+	18, // 16: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
+	26, // 17: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
+	26, // 18: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
+	26, // 19: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
+	27, // 20: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
+	14, // 21: holdfast.v1.PlanLossResponse.vms:type_name -> holdfast.v1.PlannedLoss
+	28, // 22: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
+	28, // 23: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	28, // 24: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
+	0,  // 25: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
+	2,  // 26: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
+	7,  // 27: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
+	9,  // 28: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
+	11, // 29: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
+	13, // 30: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
+	16, // 31: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
+	1,  // 32: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
+	3,  // 33: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
+	8,  // 34: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
+	10, // 35: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
+	12, // 36: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
+	15, // 37: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
+	17, // 38: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
+	32, // [32:39] is the sub-list for method output_type
+	25, // [25:32] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_pool_service_proto_init() }

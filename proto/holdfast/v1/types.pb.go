@@ -1454,7 +1454,9 @@ type Member struct {
 	EtcdVoter bool                   `protobuf:"varint,13,opt,name=etcd_voter,json=etcdVoter,proto3" json:"etcd_voter,omitempty"`
 	Since     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=since,proto3" json:"since,omitempty"`
 	// Why VMs there cannot be paused at the session's deadline, but only killed; empty if they can.
-	NoPause       string `protobuf:"bytes,15,opt,name=no_pause,json=noPause,proto3" json:"no_pause,omitempty"`
+	NoPause string `protobuf:"bytes,15,opt,name=no_pause,json=noPause,proto3" json:"no_pause,omitempty"`
+	// It obeys the roster, and answers when it is asked for a promise. docs/safety.md, "Failsafe".
+	Failsafe      bool `protobuf:"varint,16,opt,name=failsafe,proto3" json:"failsafe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1594,6 +1596,13 @@ func (x *Member) GetNoPause() string {
 	return ""
 }
 
+func (x *Member) GetFailsafe() bool {
+	if x != nil {
+		return x.Failsafe
+	}
+	return false
+}
+
 // What was proven about a lost session of a server. Key `fences/<server>`.
 type Fence struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1681,7 +1690,8 @@ func (x *Fence) GetEvidence() string {
 	return ""
 }
 
-// Who may lead. Key `roster`.
+// Who may lead, and so who must promise not to before others let their VMs run on without etcd. Key `roster`.
+// docs/safety.md, "Failsafe".
 type Roster struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Standing      map[string]Standing    `protobuf:"bytes,1,rep,name=standing,proto3" json:"standing,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=holdfast.v1.Standing"`
@@ -3002,7 +3012,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x04mark\x18\x05 \x01(\v2\x11.holdfast.v1.MarkR\x04mark\"0\n" +
 	"\x04Lack\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\tR\amissing\"\xf5\x03\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\"\x91\x04\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x19\n" +
 	"\blease_id\x18\x02 \x01(\x03R\aleaseId\x12\x18\n" +
@@ -3020,7 +3030,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"etcd_voter\x18\r \x01(\bR\tetcdVoter\x120\n" +
 	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
-	"\bno_pause\x18\x0f \x01(\tR\anoPause\"\xbb\x01\n" +
+	"\bno_pause\x18\x0f \x01(\tR\anoPause\x12\x1a\n" +
+	"\bfailsafe\x18\x10 \x01(\bR\bfailsafe\"\xbb\x01\n" +
 	"\x05Fence\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12(\n" +

@@ -174,6 +174,63 @@ func (VMStatus) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{1}
 }
 
+// Whether protected VMs run on while etcd cannot be reached. docs/safety.md, "Failsafe".
+type Failsafe int32
+
+const (
+	// etcd answers.
+	Failsafe_FAILSAFE_UNSPECIFIED Failsafe = 0
+	// The other servers are being asked.
+	Failsafe_FAILSAFE_ASKING Failsafe = 1
+	// All that may lead have promised not to: VMs run on. Nothing can be changed or recovered.
+	Failsafe_FAILSAFE_HOLDS Failsafe = 2
+	// Somebody did not promise: protected VMs stop at the stop time.
+	Failsafe_FAILSAFE_FAILS Failsafe = 3
+)
+
+// Enum value maps for Failsafe.
+var (
+	Failsafe_name = map[int32]string{
+		0: "FAILSAFE_UNSPECIFIED",
+		1: "FAILSAFE_ASKING",
+		2: "FAILSAFE_HOLDS",
+		3: "FAILSAFE_FAILS",
+	}
+	Failsafe_value = map[string]int32{
+		"FAILSAFE_UNSPECIFIED": 0,
+		"FAILSAFE_ASKING":      1,
+		"FAILSAFE_HOLDS":       2,
+		"FAILSAFE_FAILS":       3,
+	}
+)
+
+func (x Failsafe) Enum() *Failsafe {
+	p := new(Failsafe)
+	*p = x
+	return p
+}
+
+func (x Failsafe) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Failsafe) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_views_proto_enumTypes[2].Descriptor()
+}
+
+func (Failsafe) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_views_proto_enumTypes[2]
+}
+
+func (x Failsafe) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Failsafe.Descriptor instead.
+func (Failsafe) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{2}
+}
+
 // Whether the pool keeps room for the loss of servers.
 type CapacityVerdict int32
 
@@ -218,11 +275,11 @@ func (x CapacityVerdict) String() string {
 }
 
 func (CapacityVerdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_views_proto_enumTypes[2].Descriptor()
+	return file_holdfast_v1_views_proto_enumTypes[3].Descriptor()
 }
 
 func (CapacityVerdict) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_views_proto_enumTypes[2]
+	return &file_holdfast_v1_views_proto_enumTypes[3]
 }
 
 func (x CapacityVerdict) Number() protoreflect.EnumNumber {
@@ -231,7 +288,7 @@ func (x CapacityVerdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CapacityVerdict.Descriptor instead.
 func (CapacityVerdict) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_views_proto_rawDescGZIP(), []int{3}
 }
 
 // A server as people see it.
@@ -471,7 +528,10 @@ type PoolView struct {
 	// Keys below the pool's prefix whose values cannot be read, with why.
 	CorruptKeys map[string]string `protobuf:"bytes,10,rep,name=corrupt_keys,json=corruptKeys,proto3" json:"corrupt_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// This agent cannot reach etcd; what it shows may be old.
-	EtcdLost      bool `protobuf:"varint,11,opt,name=etcd_lost,json=etcdLost,proto3" json:"etcd_lost,omitempty"`
+	EtcdLost bool `protobuf:"varint,11,opt,name=etcd_lost,json=etcdLost,proto3" json:"etcd_lost,omitempty"`
+	// What becomes of the protected VMs of this agent's server meanwhile, and one sentence on it.
+	Failsafe      Failsafe `protobuf:"varint,12,opt,name=failsafe,proto3,enum=holdfast.v1.Failsafe" json:"failsafe,omitempty"`
+	FailsafeText  string   `protobuf:"bytes,13,opt,name=failsafe_text,json=failsafeText,proto3" json:"failsafe_text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +641,20 @@ func (x *PoolView) GetEtcdLost() bool {
 		return x.EtcdLost
 	}
 	return false
+}
+
+func (x *PoolView) GetFailsafe() Failsafe {
+	if x != nil {
+		return x.Failsafe
+	}
+	return Failsafe_FAILSAFE_UNSPECIFIED
+}
+
+func (x *PoolView) GetFailsafeText() string {
+	if x != nil {
+		return x.FailsafeText
+	}
+	return ""
 }
 
 // What the loss of one server would mean.
@@ -784,7 +858,7 @@ const file_holdfast_v1_views_proto_rawDesc = "" +
 	"\x05claim\x18\x05 \x01(\v2\x12.holdfast.v1.ClaimR\x05claim\x12*\n" +
 	"\x05state\x18\x06 \x01(\v2\x14.holdfast.v1.VMStateR\x05state\x12%\n" +
 	"\x04home\x18\a \x01(\v2\x11.holdfast.v1.HomeR\x04home\x120\n" +
-	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xd0\x03\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xa8\x04\n" +
 	"\bPoolView\x12/\n" +
 	"\x06config\x18\x01 \x01(\v2\x17.holdfast.v1.PoolConfigR\x06config\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x1a\n" +
@@ -800,7 +874,9 @@ const file_holdfast_v1_views_proto_rawDesc = "" +
 	"\x06alerts\x18\t \x03(\v2\x12.holdfast.v1.AlertR\x06alerts\x12I\n" +
 	"\fcorrupt_keys\x18\n" +
 	" \x03(\v2&.holdfast.v1.PoolView.CorruptKeysEntryR\vcorruptKeys\x12\x1b\n" +
-	"\tetcd_lost\x18\v \x01(\bR\betcdLost\x1a>\n" +
+	"\tetcd_lost\x18\v \x01(\bR\betcdLost\x121\n" +
+	"\bfailsafe\x18\f \x01(\x0e2\x15.holdfast.v1.FailsafeR\bfailsafe\x12#\n" +
+	"\rfailsafe_text\x18\r \x01(\tR\ffailsafeText\x1a>\n" +
 	"\x10CorruptKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x01\n" +
@@ -839,7 +915,12 @@ const file_holdfast_v1_views_proto_rawDesc = "" +
 	"\x0eVM_STATUS_LOST\x10\x06\x12\x16\n" +
 	"\x12VM_STATUS_STARTING\x10\a\x12\x16\n" +
 	"\x12VM_STATUS_STOPPING\x10\b\x12\x17\n" +
-	"\x13VM_STATUS_MIGRATING\x10\t*\xb3\x01\n" +
+	"\x13VM_STATUS_MIGRATING\x10\t*a\n" +
+	"\bFailsafe\x12\x18\n" +
+	"\x14FAILSAFE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fFAILSAFE_ASKING\x10\x01\x12\x12\n" +
+	"\x0eFAILSAFE_HOLDS\x10\x02\x12\x12\n" +
+	"\x0eFAILSAFE_FAILS\x10\x03*\xb3\x01\n" +
 	"\x0fCapacityVerdict\x12 \n" +
 	"\x1cCAPACITY_VERDICT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13CAPACITY_VERDICT_OK\x10\x01\x12\x1c\n" +
@@ -859,50 +940,52 @@ func file_holdfast_v1_views_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_views_proto_rawDescData
 }
 
-var file_holdfast_v1_views_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_holdfast_v1_views_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_holdfast_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_holdfast_v1_views_proto_goTypes = []any{
 	(ServerState)(0),              // 0: holdfast.v1.ServerState
 	(VMStatus)(0),                 // 1: holdfast.v1.VMStatus
-	(CapacityVerdict)(0),          // 2: holdfast.v1.CapacityVerdict
-	(*ServerView)(nil),            // 3: holdfast.v1.ServerView
-	(*VMView)(nil),                // 4: holdfast.v1.VMView
-	(*PoolView)(nil),              // 5: holdfast.v1.PoolView
-	(*CapacityRow)(nil),           // 6: holdfast.v1.CapacityRow
-	(*Capacity)(nil),              // 7: holdfast.v1.Capacity
-	nil,                           // 8: holdfast.v1.PoolView.CorruptKeysEntry
-	(*Server)(nil),                // 9: holdfast.v1.Server
-	(*Member)(nil),                // 10: holdfast.v1.Member
-	(*Fence)(nil),                 // 11: holdfast.v1.Fence
-	(*VM)(nil),                    // 12: holdfast.v1.VM
-	(*Claim)(nil),                 // 13: holdfast.v1.Claim
-	(*VMState)(nil),               // 14: holdfast.v1.VMState
-	(*Home)(nil),                  // 15: holdfast.v1.Home
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*PoolConfig)(nil),            // 17: holdfast.v1.PoolConfig
-	(*Alert)(nil),                 // 18: holdfast.v1.Alert
+	(Failsafe)(0),                 // 2: holdfast.v1.Failsafe
+	(CapacityVerdict)(0),          // 3: holdfast.v1.CapacityVerdict
+	(*ServerView)(nil),            // 4: holdfast.v1.ServerView
+	(*VMView)(nil),                // 5: holdfast.v1.VMView
+	(*PoolView)(nil),              // 6: holdfast.v1.PoolView
+	(*CapacityRow)(nil),           // 7: holdfast.v1.CapacityRow
+	(*Capacity)(nil),              // 8: holdfast.v1.Capacity
+	nil,                           // 9: holdfast.v1.PoolView.CorruptKeysEntry
+	(*Server)(nil),                // 10: holdfast.v1.Server
+	(*Member)(nil),                // 11: holdfast.v1.Member
+	(*Fence)(nil),                 // 12: holdfast.v1.Fence
+	(*VM)(nil),                    // 13: holdfast.v1.VM
+	(*Claim)(nil),                 // 14: holdfast.v1.Claim
+	(*VMState)(nil),               // 15: holdfast.v1.VMState
+	(*Home)(nil),                  // 16: holdfast.v1.Home
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*PoolConfig)(nil),            // 18: holdfast.v1.PoolConfig
+	(*Alert)(nil),                 // 19: holdfast.v1.Alert
 }
 var file_holdfast_v1_views_proto_depIdxs = []int32{
-	9,  // 0: holdfast.v1.ServerView.server:type_name -> holdfast.v1.Server
+	10, // 0: holdfast.v1.ServerView.server:type_name -> holdfast.v1.Server
 	0,  // 1: holdfast.v1.ServerView.states:type_name -> holdfast.v1.ServerState
-	10, // 2: holdfast.v1.ServerView.member:type_name -> holdfast.v1.Member
-	11, // 3: holdfast.v1.ServerView.fence:type_name -> holdfast.v1.Fence
-	12, // 4: holdfast.v1.VMView.vm:type_name -> holdfast.v1.VM
+	11, // 2: holdfast.v1.ServerView.member:type_name -> holdfast.v1.Member
+	12, // 3: holdfast.v1.ServerView.fence:type_name -> holdfast.v1.Fence
+	13, // 4: holdfast.v1.VMView.vm:type_name -> holdfast.v1.VM
 	1,  // 5: holdfast.v1.VMView.status:type_name -> holdfast.v1.VMStatus
-	13, // 6: holdfast.v1.VMView.claim:type_name -> holdfast.v1.Claim
-	14, // 7: holdfast.v1.VMView.state:type_name -> holdfast.v1.VMState
-	15, // 8: holdfast.v1.VMView.home:type_name -> holdfast.v1.Home
-	16, // 9: holdfast.v1.VMView.since:type_name -> google.protobuf.Timestamp
-	17, // 10: holdfast.v1.PoolView.config:type_name -> holdfast.v1.PoolConfig
-	18, // 11: holdfast.v1.PoolView.alerts:type_name -> holdfast.v1.Alert
-	8,  // 12: holdfast.v1.PoolView.corrupt_keys:type_name -> holdfast.v1.PoolView.CorruptKeysEntry
-	2,  // 13: holdfast.v1.Capacity.verdict:type_name -> holdfast.v1.CapacityVerdict
-	6,  // 14: holdfast.v1.Capacity.rows:type_name -> holdfast.v1.CapacityRow
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 6: holdfast.v1.VMView.claim:type_name -> holdfast.v1.Claim
+	15, // 7: holdfast.v1.VMView.state:type_name -> holdfast.v1.VMState
+	16, // 8: holdfast.v1.VMView.home:type_name -> holdfast.v1.Home
+	17, // 9: holdfast.v1.VMView.since:type_name -> google.protobuf.Timestamp
+	18, // 10: holdfast.v1.PoolView.config:type_name -> holdfast.v1.PoolConfig
+	19, // 11: holdfast.v1.PoolView.alerts:type_name -> holdfast.v1.Alert
+	9,  // 12: holdfast.v1.PoolView.corrupt_keys:type_name -> holdfast.v1.PoolView.CorruptKeysEntry
+	2,  // 13: holdfast.v1.PoolView.failsafe:type_name -> holdfast.v1.Failsafe
+	3,  // 14: holdfast.v1.Capacity.verdict:type_name -> holdfast.v1.CapacityVerdict
+	7,  // 15: holdfast.v1.Capacity.rows:type_name -> holdfast.v1.CapacityRow
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_views_proto_init() }
@@ -916,7 +999,7 @@ func file_holdfast_v1_views_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_views_proto_rawDesc), len(file_holdfast_v1_views_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
