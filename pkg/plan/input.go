@@ -78,6 +78,8 @@ const (
 	Unassign Kind = "unassign"
 	// Release tells the owner to stop a VM and let it go.
 	Release Kind = "release"
+	// BeginMigration names the destination of a live migration in the claim.
+	BeginMigration Kind = "begin-migration"
 	// RestoreClaim writes a claim that is missing for a VM that may run.
 	RestoreClaim Kind = "restore-claim"
 	// MarkFailed ends automatic restarts of a VM.

@@ -13,6 +13,7 @@ func Plan(in Input) Result {
 	p.planServers()
 	p.planVMs()
 	p.placeAll()
+	p.planMigrations()
 	p.planOperations()
 	p.planAlerts()
 	p.planHistory()
@@ -133,7 +134,7 @@ func (p *planner) homeAfter(vm pool.VMID) pool.Home {
 }
 
 // urgency orders the kinds of action; within a kind, the order in which they were added stays.
-var urgency = map[Kind]int{RecordFence: 0, RestoreClaim: 1, Recover: 2, Assign: 2, MarkFailed: 3, Unassign: 3, Release: 4,
+var urgency = map[Kind]int{RecordFence: 0, RestoreClaim: 1, Recover: 2, Assign: 2, MarkFailed: 3, Unassign: 3, Release: 4, BeginMigration: 4,
 	FinishOperation: 5, AdvanceOperation: 5, RaiseAlert: 6, ClearAlert: 6, DropFence: 7, TrimHistory: 8}
 
 func (p *planner) settleOrder() {
