@@ -60,14 +60,14 @@ func (m *machine) Lookup(_ context.Context, name string) (api.FoundDomain, bool,
 
 // site is a pool's servers, each with its certificate, on loopback.
 type site struct {
-	t         *testing.T
+	t         testing.TB
 	authority *pki.Authority
 
 	mu       sync.Mutex
 	snapshot pool.Snapshot
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	a, err := pki.NewAuthority("prod", time.Now())
 	if err != nil {

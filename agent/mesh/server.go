@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/mesh/tunnel"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/wire"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -32,6 +33,9 @@ type Server struct {
 	version     string
 	incarnation func() string
 	host        Host
+	// ends and gate answer tunnels; nil without UseTunnels.
+	ends *tunnel.Ends
+	gate Gate
 }
 
 // NewServer returns the answering side of one agent.

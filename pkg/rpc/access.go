@@ -26,6 +26,7 @@ var access = map[string][]pki.Role{
 	"/holdfast.v1.PoolService/SetFreeze":                             operators,
 	"/holdfast.v1.PoolService/PlanLoss":                              readers,
 	"/holdfast.v1.PoolService/GetCapacity":                           readers,
+	"/holdfast.v1.PoolService/WhoAmI":                                readers,
 	"/holdfast.v1.ServerService/ListServers":                         readers,
 	"/holdfast.v1.ServerService/GetServer":                           readers,
 	"/holdfast.v1.ServerService/SetInboundLock":                      operators,
@@ -70,6 +71,19 @@ func Allowed(method string, role pki.Role) bool {
 		return slices.Contains(anybody, role)
 	}
 	return slices.Contains(access[method], role)
+}
+
+// Permitted lists the methods of the API that role may call, in order; calls that are open to everybody, and those
+// of no service of ours, are left out.
+func Permitted(role pki.Role) []string {
+	var out []string
+	for method, roles := range access {
+		if strings.HasPrefix(method, "/holdfast.") && slices.Contains(roles, role) {
+			out = append(out, method)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // neededFor names the roles that may call method.

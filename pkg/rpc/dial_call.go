@@ -15,10 +15,15 @@ import (
 )
 
 // IsRead reports whether an API method ("/holdfast.v1.VMService/ListVMs") changes nothing. The API names those
-// Get, List and Watch; everything else is taken for a change.
+// Get, List, Watch, Plan (what would happen) and WhoAmI; everything else is taken for a change.
 func IsRead(method string) bool {
 	name := method[strings.LastIndexByte(method, '/')+1:]
-	return strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "List") || strings.HasPrefix(name, "Watch")
+	for _, begin := range []string{"Get", "List", "Watch", "Plan"} {
+		if strings.HasPrefix(name, begin) {
+			return true
+		}
+	}
+	return name == "WhoAmI"
 }
 
 // RefusalOf returns the agent's refusal inside err: code, reason and, apart from it, the way out.

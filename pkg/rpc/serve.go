@@ -17,6 +17,15 @@ const (
 	maxStreams = 250
 )
 
+// Sizes for connections that carry much, as a migration does: how much one stream, and one connection, may have under
+// way unread, and how much is read or written at a time, in bytes. gRPC's own defaults are made for small messages; with
+// these the bound is the processor's. They are upper bounds: an idle connection holds none of it but the two buffers.
+const (
+	StreamWindow = 8 << 20
+	ConnWindow   = 16 << 20
+	IOBuffer     = 128 << 10
+)
+
 // ServerOptions returns the settings of every gRPC server of ours: errors as statuses, callers checked, limits, and
 // keep-alives that notice a dead client. tlsConfig nil serves plaintext, which only loopback callers are answered on.
 func ServerOptions(tlsConfig *tls.Config) []grpc.ServerOption {
@@ -25,6 +34,11 @@ func ServerOptions(tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(StreamErrors, StreamAccess),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InitialWindowSize(StreamWindow),
+		grpc.InitialConnWindowSize(ConnWindow),
+		grpc.WriteBufferSize(IOBuffer),
+		grpc.ReadBufferSize(IOBuffer),
+		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	}
