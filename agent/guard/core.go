@@ -101,8 +101,16 @@ func (c *Core) Extend(l Lease, now pool.Instant) error {
 	if err := check(l, now); err != nil {
 		return err
 	}
-	if known, ok := c.leases[l.Session]; ok && l.Sent < known.Sent {
+	known, ok := c.leases[l.Session]
+	if ok && l.Sent < known.Sent {
 		return fmt.Errorf("extend session %d: %w", l.Session, ErrOutdated)
+	}
+	if l.Promised {
+		if !ok || !now.Before(known.KillAt) {
+			return fmt.Errorf("extend session %d by promises: %w", l.Session, ErrLate)
+		}
+		l.KillAt, l.Deadline = max(l.KillAt, known.KillAt), max(l.Deadline, known.Deadline)
+		l.OnIsolation, l.Grace = known.OnIsolation, known.Grace
 	}
 	c.leases[l.Session] = l
 	c.settle(now)

@@ -32,6 +32,10 @@ type Lease struct {
 	KillAt pool.Instant
 	// Deadline is sent + T: by then all must be dead.
 	Deadline pool.Instant
+	// Promised: the deadlines do not rest on the lease but on promises of all that may lead, and Sent is when those
+	// were asked for. It only prolongs: it never brings a deadline forward, changes no policy, and counts only while
+	// the stop time that the guard knew before is ahead. Source: docs/safety.md, "Failsafe".
+	Promised bool `json:",omitempty"`
 	// OnIsolation and Grace: what to do at KillAt. With pause, VMs are killed Grace later.
 	OnIsolation pool.Isolation
 	Grace       time.Duration
@@ -79,7 +83,8 @@ var (
 // acknowledged by the guard or fails; after a failure, nothing may be assumed. Safe for concurrent use.
 type Client interface {
 	// Extend sets a session's deadlines: those with the newest Sent count, ErrOutdated is the answer to others. A
-	// session that the guard does not know is new.
+	// session that the guard does not know is new, unless the deadlines are Promised: those prolong only what has not
+	// come to its end, else ErrLate is the answer.
 	Extend(ctx context.Context, lease Lease) error
 	// Hold makes the guard responsible for a VM under a session. It succeeds only while that session's KillAt is
 	// ahead, and replaces an earlier hold of the same process. After it the VM is stopped at KillAt at the latest.
