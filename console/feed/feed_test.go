@@ -92,7 +92,7 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 		}()
 		s.messages <- snapshot(1, "srv-1")
 		for i := range 100 { // a second of a busy pool
-			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // virtual time
+			time.Sleep(10 * time.Millisecond)
 			s.messages <- delta(int64(2+i), &pb.Delta{Vms: []*pb.VMView{vm("a", "srv-1", running)}})
 		}
 		synctest.Wait()
@@ -100,7 +100,7 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 			t.Errorf("woken %d times in a second", woken)
 		}
 		before := woken
-		time.Sleep(4 * time.Second) //nolint:forbidigo // virtual time
+		time.Sleep(4 * time.Second)
 		synctest.Wait()
 		if woken > before+1 {
 			t.Errorf("woken %d times by nothing", woken-before)

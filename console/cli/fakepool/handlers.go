@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -386,4 +387,21 @@ func (a *Agent) RestartVM(_ context.Context, r *pb.RestartVMRequest) (*pb.Restar
 func (a *Agent) ClearVM(_ context.Context, r *pb.ClearVMRequest) (*pb.ClearVMResponse, error) {
 	v, err := a.changeVM(r.GetVm(), func(v *pb.VMView) { v.Status, v.Reason = pb.VMStatus_VM_STATUS_STARTING, "" })
 	return &pb.ClearVMResponse{Vm: v}, err
+}
+
+// WhoAmI says what the test ordered with Identity, and a caller who may do everything otherwise.
+func (a *Agent) WhoAmI(context.Context, *pb.WhoAmIRequest) (*pb.WhoAmIResponse, error) {
+	a.pool.mu.Lock()
+	defer a.pool.mu.Unlock()
+	if a.pool.me != nil {
+		return proto.CloneOf(a.pool.me), nil
+	}
+	return &pb.WhoAmIResponse{Name: "kim", Role: "admin", Permitted: rpc.Permitted("admin")}, nil
+}
+
+// Identity orders what WhoAmI answers.
+func (p *Pool) Identity(me *pb.WhoAmIResponse) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.me = me
 }

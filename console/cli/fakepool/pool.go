@@ -28,6 +28,7 @@ type Pool struct {
 	faults   map[string][]Fault
 	scripts  map[string][]*pb.Operation
 	serial   int
+	me       *pb.WhoAmIResponse
 }
 
 // Call is one request that an agent got.

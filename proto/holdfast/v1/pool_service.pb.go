@@ -1111,6 +1111,114 @@ func (x *GetCapacityResponse) GetRevision() int64 {
 	return 0
 }
 
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{18}
+}
+
+type WhoAmIResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name in the caller's certificate, as it is recorded with what it changes.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// viewer, operator, admin or server.
+	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// Full names of the calls that the role may make, such as "/holdfast.v1.VMService/StartVM", in order.
+	Permitted []string `protobuf:"bytes,3,rep,name=permitted,proto3" json:"permitted,omitempty"`
+	// None of them changes anything.
+	ReadOnly      bool `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WhoAmIResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetPermitted() []string {
+	if x != nil {
+		return x.Permitted
+	}
+	return nil
+}
+
+func (x *WhoAmIResponse) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 var File_holdfast_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_pool_service_proto_rawDesc = "" +
@@ -1192,14 +1300,21 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\x12GetCapacityRequest\"d\n" +
 	"\x13GetCapacityResponse\x121\n" +
 	"\bcapacity\x18\x01 \x01(\v2\x15.holdfast.v1.CapacityR\bcapacity\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision2\xa3\x04\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\x0f\n" +
+	"\rWhoAmIRequest\"s\n" +
+	"\x0eWhoAmIResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1c\n" +
+	"\tpermitted\x18\x03 \x03(\tR\tpermitted\x12\x1b\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly2\xe6\x04\n" +
 	"\vPoolService\x12D\n" +
 	"\aGetPool\x12\x1b.holdfast.v1.GetPoolRequest\x1a\x1c.holdfast.v1.GetPoolResponse\x12L\n" +
 	"\tWatchPool\x12\x1d.holdfast.v1.WatchPoolRequest\x1a\x1e.holdfast.v1.WatchPoolResponse0\x01\x12M\n" +
 	"\n" +
 	"UpdatePool\x12\x1e.holdfast.v1.UpdatePoolRequest\x1a\x1f.holdfast.v1.UpdatePoolResponse\x12J\n" +
 	"\tSetPoolHA\x12\x1d.holdfast.v1.SetPoolHARequest\x1a\x1e.holdfast.v1.SetPoolHAResponse\x12J\n" +
-	"\tSetFreeze\x12\x1d.holdfast.v1.SetFreezeRequest\x1a\x1e.holdfast.v1.SetFreezeResponse\x12G\n" +
+	"\tSetFreeze\x12\x1d.holdfast.v1.SetFreezeRequest\x1a\x1e.holdfast.v1.SetFreezeResponse\x12A\n" +
+	"\x06WhoAmI\x12\x1a.holdfast.v1.WhoAmIRequest\x1a\x1b.holdfast.v1.WhoAmIResponse\x12G\n" +
 	"\bPlanLoss\x12\x1c.holdfast.v1.PlanLossRequest\x1a\x1d.holdfast.v1.PlanLossResponse\x12P\n" +
 	"\vGetCapacity\x12\x1f.holdfast.v1.GetCapacityRequest\x1a .holdfast.v1.GetCapacityResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
@@ -1215,7 +1330,7 @@ func file_holdfast_v1_pool_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_pool_service_proto_rawDescData
 }
 
-var file_holdfast_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_holdfast_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*GetPoolRequest)(nil),        // 0: holdfast.v1.GetPoolRequest
 	(*GetPoolResponse)(nil),       // 1: holdfast.v1.GetPoolResponse
@@ -1235,60 +1350,64 @@ var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*PlanLossResponse)(nil),      // 15: holdfast.v1.PlanLossResponse
 	(*GetCapacityRequest)(nil),    // 16: holdfast.v1.GetCapacityRequest
 	(*GetCapacityResponse)(nil),   // 17: holdfast.v1.GetCapacityResponse
-	nil,                           // 18: holdfast.v1.UpdatePoolRequest.SetEntry
-	(*PoolView)(nil),              // 19: holdfast.v1.PoolView
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*ServerView)(nil),            // 21: holdfast.v1.ServerView
-	(*VMView)(nil),                // 22: holdfast.v1.VMView
-	(*Operation)(nil),             // 23: holdfast.v1.Operation
-	(*Event)(nil),                 // 24: holdfast.v1.Event
-	(Failsafe)(0),                 // 25: holdfast.v1.Failsafe
-	(*PoolConfig)(nil),            // 26: holdfast.v1.PoolConfig
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*Capacity)(nil),              // 28: holdfast.v1.Capacity
+	(*WhoAmIRequest)(nil),         // 18: holdfast.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 19: holdfast.v1.WhoAmIResponse
+	nil,                           // 20: holdfast.v1.UpdatePoolRequest.SetEntry
+	(*PoolView)(nil),              // 21: holdfast.v1.PoolView
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*ServerView)(nil),            // 23: holdfast.v1.ServerView
+	(*VMView)(nil),                // 24: holdfast.v1.VMView
+	(*Operation)(nil),             // 25: holdfast.v1.Operation
+	(*Event)(nil),                 // 26: holdfast.v1.Event
+	(Failsafe)(0),                 // 27: holdfast.v1.Failsafe
+	(*PoolConfig)(nil),            // 28: holdfast.v1.PoolConfig
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*Capacity)(nil),              // 30: holdfast.v1.Capacity
 }
 var file_holdfast_v1_pool_service_proto_depIdxs = []int32{
-	19, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
-	20, // 1: holdfast.v1.WatchPoolResponse.server_time:type_name -> google.protobuf.Timestamp
+	21, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
+	22, // 1: holdfast.v1.WatchPoolResponse.server_time:type_name -> google.protobuf.Timestamp
 	4,  // 2: holdfast.v1.WatchPoolResponse.snapshot:type_name -> holdfast.v1.Snapshot
 	5,  // 3: holdfast.v1.WatchPoolResponse.delta:type_name -> holdfast.v1.Delta
 	6,  // 4: holdfast.v1.WatchPoolResponse.heartbeat:type_name -> holdfast.v1.Heartbeat
-	19, // 5: holdfast.v1.Snapshot.pool:type_name -> holdfast.v1.PoolView
-	21, // 6: holdfast.v1.Snapshot.servers:type_name -> holdfast.v1.ServerView
-	22, // 7: holdfast.v1.Snapshot.vms:type_name -> holdfast.v1.VMView
-	23, // 8: holdfast.v1.Snapshot.operations:type_name -> holdfast.v1.Operation
-	24, // 9: holdfast.v1.Snapshot.events:type_name -> holdfast.v1.Event
-	19, // 10: holdfast.v1.Delta.pool:type_name -> holdfast.v1.PoolView
-	21, // 11: holdfast.v1.Delta.servers:type_name -> holdfast.v1.ServerView
-	22, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
-	23, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
-	24, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
-	25, // 15: holdfast.v1.Heartbeat.failsafe:type_name -> holdfast.v1.Failsafe
-	18, // 16: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
-	26, // 17: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
-	26, // 18: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
-	26, // 19: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
-	27, // 20: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
+	21, // 5: holdfast.v1.Snapshot.pool:type_name -> holdfast.v1.PoolView
+	23, // 6: holdfast.v1.Snapshot.servers:type_name -> holdfast.v1.ServerView
+	24, // 7: holdfast.v1.Snapshot.vms:type_name -> holdfast.v1.VMView
+	25, // 8: holdfast.v1.Snapshot.operations:type_name -> holdfast.v1.Operation
+	26, // 9: holdfast.v1.Snapshot.events:type_name -> holdfast.v1.Event
+	21, // 10: holdfast.v1.Delta.pool:type_name -> holdfast.v1.PoolView
+	23, // 11: holdfast.v1.Delta.servers:type_name -> holdfast.v1.ServerView
+	24, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
+	25, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
+	26, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
+	27, // 15: holdfast.v1.Heartbeat.failsafe:type_name -> holdfast.v1.Failsafe
+	20, // 16: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
+	28, // 17: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
+	28, // 18: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
+	28, // 19: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
+	29, // 20: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
 	14, // 21: holdfast.v1.PlanLossResponse.vms:type_name -> holdfast.v1.PlannedLoss
-	28, // 22: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
-	28, // 23: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
-	28, // 24: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
+	30, // 22: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
+	30, // 23: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	30, // 24: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
 	0,  // 25: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
 	2,  // 26: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
 	7,  // 27: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
 	9,  // 28: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
 	11, // 29: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
-	13, // 30: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
-	16, // 31: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
-	1,  // 32: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
-	3,  // 33: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
-	8,  // 34: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
-	10, // 35: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
-	12, // 36: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
-	15, // 37: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
-	17, // 38: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
-	32, // [32:39] is the sub-list for method output_type
-	25, // [25:32] is the sub-list for method input_type
+	18, // 30: holdfast.v1.PoolService.WhoAmI:input_type -> holdfast.v1.WhoAmIRequest
+	13, // 31: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
+	16, // 32: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
+	1,  // 33: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
+	3,  // 34: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
+	8,  // 35: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
+	10, // 36: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
+	12, // 37: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
+	19, // 38: holdfast.v1.PoolService.WhoAmI:output_type -> holdfast.v1.WhoAmIResponse
+	15, // 39: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
+	17, // 40: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
+	33, // [33:41] is the sub-list for method output_type
+	25, // [25:33] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -1312,7 +1431,7 @@ func file_holdfast_v1_pool_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_pool_service_proto_rawDesc), len(file_holdfast_v1_pool_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

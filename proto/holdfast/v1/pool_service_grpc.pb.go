@@ -24,6 +24,7 @@ const (
 	PoolService_UpdatePool_FullMethodName  = "/holdfast.v1.PoolService/UpdatePool"
 	PoolService_SetPoolHA_FullMethodName   = "/holdfast.v1.PoolService/SetPoolHA"
 	PoolService_SetFreeze_FullMethodName   = "/holdfast.v1.PoolService/SetFreeze"
+	PoolService_WhoAmI_FullMethodName      = "/holdfast.v1.PoolService/WhoAmI"
 	PoolService_PlanLoss_FullMethodName    = "/holdfast.v1.PoolService/PlanLoss"
 	PoolService_GetCapacity_FullMethodName = "/holdfast.v1.PoolService/GetCapacity"
 )
@@ -49,6 +50,8 @@ type PoolServiceClient interface {
 	SetPoolHA(ctx context.Context, in *SetPoolHARequest, opts ...grpc.CallOption) (*SetPoolHAResponse, error)
 	// Pauses or resumes HA: while frozen nothing is fenced, moved or restarted.
 	SetFreeze(ctx context.Context, in *SetFreezeRequest, opts ...grpc.CallOption) (*SetFreezeResponse, error)
+	// Says who the agent takes the caller for, and which calls that identity may make.
+	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 	// What if these servers were lost together now: what would be restarted where, in which order, about when, and what
 	// would wait. It is the leader's own planner that says so. It changes nothing.
 	PlanLoss(ctx context.Context, in *PlanLossRequest, opts ...grpc.CallOption) (*PlanLossResponse, error)
@@ -123,6 +126,16 @@ func (c *poolServiceClient) SetFreeze(ctx context.Context, in *SetFreezeRequest,
 	return out, nil
 }
 
+func (c *poolServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoAmIResponse)
+	err := c.cc.Invoke(ctx, PoolService_WhoAmI_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *poolServiceClient) PlanLoss(ctx context.Context, in *PlanLossRequest, opts ...grpc.CallOption) (*PlanLossResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PlanLossResponse)
@@ -164,6 +177,8 @@ type PoolServiceServer interface {
 	SetPoolHA(context.Context, *SetPoolHARequest) (*SetPoolHAResponse, error)
 	// Pauses or resumes HA: while frozen nothing is fenced, moved or restarted.
 	SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error)
+	// Says who the agent takes the caller for, and which calls that identity may make.
+	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	// What if these servers were lost together now: what would be restarted where, in which order, about when, and what
 	// would wait. It is the leader's own planner that says so. It changes nothing.
 	PlanLoss(context.Context, *PlanLossRequest) (*PlanLossResponse, error)
@@ -193,6 +208,9 @@ func (UnimplementedPoolServiceServer) SetPoolHA(context.Context, *SetPoolHAReque
 }
 func (UnimplementedPoolServiceServer) SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetFreeze not implemented")
+}
+func (UnimplementedPoolServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
 }
 func (UnimplementedPoolServiceServer) PlanLoss(context.Context, *PlanLossRequest) (*PlanLossResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanLoss not implemented")
@@ -304,6 +322,24 @@ func _PoolService_SetFreeze_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PoolService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoAmIRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).WhoAmI(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_WhoAmI_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).WhoAmI(ctx, req.(*WhoAmIRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PoolService_PlanLoss_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PlanLossRequest)
 	if err := dec(in); err != nil {
@@ -362,6 +398,10 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetFreeze",
 			Handler:    _PoolService_SetFreeze_Handler,
+		},
+		{
+			MethodName: "WhoAmI",
+			Handler:    _PoolService_WhoAmI_Handler,
 		},
 		{
 			MethodName: "PlanLoss",
