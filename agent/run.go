@@ -66,7 +66,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	defer peers.Close()
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
-		Hypervisor: hv, Needs: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers,
+		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers,
 		Definitions: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		CheckTTL: func(ttl time.Duration) error { return errors.Join(c.CheckTTL(ttl), c.CheckWatchdog(ttl)) },
 	})

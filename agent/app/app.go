@@ -29,10 +29,12 @@ type Edges struct {
 	LeaseState lease.StateStore
 	Hypervisor local.Hypervisor
 	Needs      local.Needs
-	Capacity   func(ctx context.Context) (local.Capacity, error)
-	Guard      guard.Client
-	Fencer     leader.Fencer
-	Servers    api.Servers
+	// Drifts compares what runs with what is registered; nil: nobody does.
+	Drifts   local.Drifts
+	Capacity func(ctx context.Context) (local.Capacity, error)
+	Guard    guard.Client
+	Fencer   leader.Fencer
+	Servers  api.Servers
 	// Definitions reads domain XML.
 	Definitions api.Definitions
 	// CanLoseOne says whether the pool's etcd survives the loss of one server.
@@ -202,7 +204,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 		State: a.e.LeaseState, Log: a.e.Log,
 	})
 	rec := local.New(local.Config{
-		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard,
+		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard, Drifts: a.e.Drifts,
 		StorageLost: a.storageLost, Decide: a.e.Rules.Decide, Log: a.e.Log,
 	})
 	candidate := a.newCandidate(session)

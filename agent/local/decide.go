@@ -44,6 +44,10 @@ type View struct {
 	GuardKilled bool
 	// StorageLost: this server has lost its shared storage.
 	StorageLost bool
+	// DriftDue: its disks or devices may have changed since they were compared with the registration. Unrecorded: they
+	// did, and the registration does not say so yet. Differs tells what cannot be recorded.
+	DriftDue, Unrecorded bool
+	Differs              string
 }
 
 // Step is one kind of action.

@@ -39,6 +39,8 @@ type Config struct {
 	Session    Session
 	Hypervisor Hypervisor
 	Guard      guard.Client
+	// Drifts compares what runs with what is registered; nil: nobody does.
+	Drifts Drifts
 	// StorageLost reports whether this server has lost its shared storage.
 	StorageLost func() bool
 	// Decide takes the place of the function of that name; nil, but in tests that show what each of its rules is for.
@@ -78,6 +80,7 @@ type tracked struct {
 	killsAtHold int
 	lastWhy     string
 	reported    pool.VMState
+	drift       drifting
 }
 
 // guardView is what the guard last said.
@@ -305,7 +308,7 @@ func (r *Reconciler) dispatch(ctx context.Context, workers *clock.Group, vm pool
 	r.mu.Unlock()
 
 	v := r.view(vm, now)
-	d := r.cfg.Decide(v)
+	d := withDrift(v, r.cfg.Decide(v))
 	if d.Step == StepNone && r.reportDue(v) {
 		d.Step = stepReport
 	}
@@ -369,5 +372,6 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 			v.HeldUnder = h.Session
 		}
 	}
+	r.viewDrift(&v, t, snap.Revision)
 	return v
 }

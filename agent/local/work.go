@@ -27,7 +27,7 @@ func (r *Reconciler) work(ctx context.Context, vm pool.VMID, t *tracked) {
 		}
 		v := r.view(vm, r.cfg.Clock.Now())
 		v.Fresh = fresh
-		d := r.cfg.Decide(v)
+		d := withDrift(v, r.cfg.Decide(v))
 		if d.Step == StepNone && r.reportDue(v) {
 			d.Step = stepReport
 		}
@@ -98,6 +98,10 @@ func (r *Reconciler) carryOut(ctx context.Context, v View, d Decision, t *tracke
 	switch d.Step {
 	case stepReport:
 		return r.report(ctx, v, t)
+	case stepCompare:
+		return r.compare(ctx, v, t)
+	case stepRecord:
+		return r.record(ctx, v, t)
 	case StepReadClaim:
 		return r.readClaim(ctx, v, t)
 	case StepDestroy, StepKill:
@@ -216,7 +220,7 @@ func (r *Reconciler) create(ctx context.Context, v View, t *tracked) error {
 	case err == nil:
 		r.remember(d)
 		r.mu.Lock()
-		t.made = v.Claim.Epoch
+		t.made, t.drift = v.Claim.Epoch, drifting{}
 		r.mu.Unlock()
 		return nil
 	case errors.Is(err, ErrDiskLocked):
@@ -372,7 +376,7 @@ func (r *Reconciler) release(ctx context.Context, v View, d Decision, t *tracked
 		}
 	}
 	r.mu.Lock()
-	t.stopAsked, t.acked = 0, 0
+	t.stopAsked, t.acked, t.drift = 0, 0, drifting{}
 	r.mu.Unlock()
 	r.forget(v.Claim.VM)
 	return nil

@@ -59,7 +59,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	a := &simAgent{crew: c, server: s, proc: p, hyper: s.Hypervisor(p)}
 	client := c.p.Etcd.Client(p, s.Name)
 	edges := app.Edges{
-		Clock: p, Store: client, Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper,
+		Clock: p, Store: client, Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper, Drifts: a.hyper,
 		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Servers: &peers{a}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },

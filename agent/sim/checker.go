@@ -22,6 +22,7 @@ var Invariants = [...]string{
 	6: "trouble with one VM or server delays no other past its own bound",
 	7: "what operators want survives leader changes and restarts",
 	8: "a VM that no event touched is neither stopped, moved nor restarted",
+	9: "no guest boots from a disk that is not the one it wrote last",
 }
 
 // Checker watches a pool's invariants, from time 0 on, after every event.
@@ -78,6 +79,9 @@ func (c *Checker) event(e world.Event) {
 	c.bounds.event(e)
 	if at := c.p.World.Image(e.VM).Executing(); len(at) > 1 {
 		c.broken(1, "%s executes on %s", e.VM, strings.Join(at, " and "))
+	}
+	if c.p.World.Image(e.VM).Stale() > 0 {
+		c.broken(9, "%s: %s", e.VM, e.Text)
 	}
 	if !c.all && !c.touched[e.VM] {
 		c.broken(8, "%s, which no event touched: %s", e.VM, e.Text)

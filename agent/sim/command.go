@@ -143,6 +143,7 @@ func (p *Pool) redefine(id pool.VMID, s scenario.Setting) bool {
 	}
 	v.XML = DomainXML(v.VM)
 	p.World.AddVM(v.Sim)
+	p.World.Image(id).Redefined(v.XML)
 	p.Etcd.Seed([]kv.Op{p.Keys.PutVM(v.VM)})
 	return true
 }

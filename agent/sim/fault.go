@@ -46,6 +46,9 @@ var poolFaults = map[string]func(*Pool, scenario.Statement) error{
 	"split":          (*Pool).split,
 	"vm crash":       func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.Crash, "has no process") },
 	"guest shutdown": func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.GuestShutdown, "does not run") },
+	"snapshot":       func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.Snapshot, "does not run") },
+	"commit start":   func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.CommitStart, "does not run") },
+	"commit pivot":   func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.CommitPivot, "does not run") },
 	"guest panic":    func(p *Pool, st scenario.Statement) error { return p.guest(st, p.World.GuestPanic, "does not run") },
 }
 

@@ -78,7 +78,7 @@ func TestEachRuleRefusesWithItsCodeAndASentenceThatNamesTheServer(t *testing.T) 
 		{CodeOnly, func(_ *fixture, r *Request) { r.Only, r.OnlyWhy = "s9", "HA is off for it" }, "s1 is not s9, the only server for it: HA is off for it"},
 		{CodeRequire, func(_ *fixture, r *Request) { r.VM.Require = []pool.ServerID{"s2", "s3"} }, "s1 is not among the servers it requires (s2, s3)"},
 		{CodeDisksInDoubt, func(_ *fixture, r *Request) { r.VM.DisksInDoubt = "a block job was running on disk vda" },
-			"its recorded disks may not be those written last (a block job was running on disk vda): check them, then set disks=confirmed"},
+			"its recorded disks may not be those written last (a block job was running on disk vda): check them, then set disks-in-doubt=no"},
 		{CodeRemoving, func(f *fixture, _ *Request) { f.server("s1", func(s *pool.Server) { s.Removing = true }) }, "s1 is being removed"},
 		{CodeShuttingDown, func(f *fixture, _ *Request) { f.server("s1", func(s *pool.Server) { s.ShuttingDown = true }) }, "s1 is shutting down"},
 		{CodeMaintenance, func(f *fixture, _ *Request) {

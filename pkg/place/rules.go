@@ -130,7 +130,7 @@ func (l *Load) verdict(s *slot, r *Request) Verdict {
 
 // inDoubt tells why no server may take a VM whose recorded disks may be old.
 func inDoubt(r *Request) string {
-	return fmt.Sprintf("its recorded disks may not be those written last (%s): check them, then set disks=confirmed", r.VM.DisksInDoubt)
+	return fmt.Sprintf("its recorded disks may not be those written last (%s): check them, then set disks-in-doubt=no", r.VM.DisksInDoubt)
 }
 
 // lockBars: a lock bars every new VM; one that was running there may be restarted in place, and a pool may exempt

@@ -25,9 +25,9 @@ var vmSettings = []setting[VM]{
 	{"restarts", "restarts on one server within the window", func(v *VM, s string) (err error) { v.Restarts, err = parseCount(s); return }},
 	{"relocations", "moves to another server within the window", func(v *VM, s string) (err error) { v.Relocations, err = parseCount(s); return }},
 	{"window", "how long a failure counts, such as 10m", func(v *VM, s string) (err error) { v.Window, err = parseDuration(s); return }},
-	{"disks", "confirmed: the recorded disks are those written last, which ends a doubt about them", func(v *VM, s string) error {
-		if s != "confirmed" {
-			return fmt.Errorf("%q is not confirmed: %w", printable(s), ErrInvalid)
+	{"disks-in-doubt", "no: the recorded disks are those written last; it may start again", func(v *VM, s string) error {
+		if s != "no" {
+			return fmt.Errorf("%q is not no: %w", printable(s), ErrInvalid)
 		}
 		v.DisksInDoubt = ""
 		return nil

@@ -24,6 +24,7 @@ var forms = []form{
 	{Fault, "libvirtd kill SERVER"}, {Fault, "libvirtd start SERVER"},
 	{Fault, "storage off SERVER"}, {Fault, "storage on SERVER"},
 	{Fault, "vm crash VM"}, {Fault, "guest shutdown VM"}, {Fault, "guest panic VM"},
+	{Fault, "snapshot VM"}, {Fault, "commit start VM"}, {Fault, "commit pivot VM"},
 	{Fault, "fence fails SERVER"}, {Fault, "fence works SERVER"}, {Fault, "slow SERVER DURATION"},
 
 	{Command, "maintenance enter SERVER"}, {Command, "maintenance exit SERVER"},

@@ -128,6 +128,9 @@ after 1s libvirtd start s1
 after 1s storage off s1
 after 1s storage on s1
 after 1s vm crash web
+after 1s snapshot web
+after 1s commit start web
+after 1s commit pivot web
 after 1s guest shutdown web
 after 1s guest panic web
 after 1s fence fails s1

@@ -130,7 +130,7 @@ func (p *parser) checkVMSettings(set []Setting) error {
 		}
 	}
 	known := slices.Clone(vmOptions)
-	known = append(known, option[VM]{"restart-on-guest-shutdown", viaVM("restart-on-guest-shutdown")})
+	known = append(known, option[VM]{"restart-on-guest-shutdown", viaVM("restart-on-guest-shutdown")}, option[VM]{"disks-in-doubt", viaVM("disks-in-doubt")})
 	v := defaultVM("x")
 	return apply(known, &v, set)
 }

@@ -69,6 +69,8 @@ func (h *Hypervisor) Create(ctx context.Context, xml string, marker local.Marker
 		if u := uuidOf(xml); u != "" {
 			q.uuid = u
 		}
+		q.disk = diskOf(xml)
+		q.image.chain.opened(q.disk)
 		delete(h.gone, q.VM)
 		d = q.domain()
 		h.s.domainsChanged()

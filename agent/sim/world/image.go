@@ -36,6 +36,7 @@ type Image struct {
 	copies []*QEMU
 	// Starts counts guest boots, Migrations arrivals by live migration.
 	Starts, Migrations int
+	chain              chain
 	// lockless: nobody is refused, whatever the disks are.
 	lockless bool
 }

@@ -44,6 +44,8 @@ type QEMU struct {
 	detail   string
 	// stopping: the guest was asked to power off, or does so by itself. dying: SIGKILL is on its way.
 	stopping, dying bool
+	// disk is what it was made with; empty if nobody said.
+	disk string
 }
 
 // Server returns where the process runs.
@@ -67,7 +69,7 @@ var domainStates = map[state]local.DomainState{
 }
 
 func (q *QEMU) domain() local.Domain {
-	d := local.Domain{VM: q.VM, UUID: q.uuid, Process: q.Process, State: domainStates[q.state], Panicked: q.panicked, Monitor: q.Monitor()}
+	d := local.Domain{VM: q.VM, UUID: q.uuid, Process: q.Process, State: domainStates[q.state], Panicked: q.panicked, Monitor: q.Monitor(), Shape: q.shape()}
 	if q.marker != nil {
 		m := *q.marker
 		d.Marker = &m
@@ -100,6 +102,9 @@ func (q *QEMU) run(how string) {
 	case first:
 		q.image.Starts++
 		how = "starts"
+		if !q.image.chain.boots(q.disk) {
+			how = "starts from " + q.disk + ", which is not what it wrote last,"
+		}
 	case arrived:
 		q.image.Migrations++
 		how = "goes on, migrated,"
@@ -128,6 +133,7 @@ func (q *QEMU) end(how local.Exit, detail string) {
 	was := q.state
 	q.state, q.exit, q.detail = stateDead, how, detail
 	q.image.drop(q)
+	q.image.chain.copying = false // a job ends with its process
 	q.server.ended(q)
 	switch was {
 	case stateRunning:

@@ -1823,7 +1823,7 @@ type VM struct {
 	Desired                DesiredState `protobuf:"varint,20,opt,name=desired,proto3,enum=holdfast.v1.DesiredState" json:"desired,omitempty"`
 	DesiredMark            *Mark        `protobuf:"bytes,21,opt,name=desired_mark,json=desiredMark,proto3" json:"desired_mark,omitempty"`
 	// Why the recorded disks may not be those that the guest wrote last, such as a copy that ran when it was last
-	// seen. Such a VM is not started; setting `disks` to `confirmed` ends the doubt. Empty: there is none.
+	// seen. Such a VM is not started; setting `disks-in-doubt` to `no` ends it. Empty: there is none.
 	DisksInDoubt  string `protobuf:"bytes,22,opt,name=disks_in_doubt,json=disksInDoubt,proto3" json:"disks_in_doubt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
