@@ -133,8 +133,7 @@ func (s *Session) save() {
 }
 
 func (s *Session) sayFailing(what string, err error) {
-	if !s.failing {
-		s.failing = true
+	if s.fails() {
 		s.log.Warn(what, "server", s.cfg.Server, "err", err)
 	}
 }

@@ -14,19 +14,24 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// CandidateConfig is what a Candidate needs. All fields are required.
+// CandidateConfig is what a Candidate needs. All fields but Confirm and Bound are required.
 type CandidateConfig struct {
 	Server pool.ServerID
 	// Prefix of the election keys, with its final slash.
 	Prefix    string
 	MemberKey string
 	Session   *Session
-	// MayLead is asked before standing and again, linearizably if it likes, before leading. False: not now.
+	// MayLead is asked before standing and again before leading. False: not now.
 	MayLead func(ctx context.Context) bool
-	Store   kv.Store
-	Clock   clock.Clock
-	Timing  pool.Timing
-	Log     *slog.Logger
+	// Confirm is asked once an election is won, before this server leads, and looks at etcd itself. False: it gives the
+	// office up. nil: nothing else has to be looked at.
+	Confirm func(ctx context.Context) (bool, error)
+	// Bound reports whether a promise to others forbids to act as leader at now. nil: none ever does.
+	Bound  func(now pool.Instant) bool
+	Store  kv.Store
+	Clock  clock.Clock
+	Timing pool.Timing
+	Log    *slog.Logger
 }
 
 // Candidate stands for election on the session's lease. Its key is Prefix + the lease in hex, its value the server's
@@ -59,14 +64,14 @@ func NewCandidate(cfg CandidateConfig) *Candidate {
 }
 
 // Leading returns this server's leadership while it has one, and its session cannot have ended: past the session's
-// KillAt the answer is no, without anybody having been asked.
+// KillAt the answer is no, without anybody having been asked, and so it is while a promise binds it.
 func (c *Candidate) Leading() (pool.Leader, bool) {
 	info, ok := c.cfg.Session.Current()
 	now := c.cfg.Clock.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ok = ok && c.leader.Revision != 0 && !c.retired && info.Session == c.by.Session && info.LeaseID == c.by.LeaseID
-	if !ok || !now.Before(info.KillAt) {
+	if !ok || !now.Before(info.KillAt) || c.cfg.Bound != nil && c.cfg.Bound(now) {
 		return pool.Leader{}, false
 	}
 	return c.leader, true
@@ -97,6 +102,9 @@ func (c *Candidate) Resign(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Recheck makes the candidate look at once whether it may stand now. Call it when MayLead may answer otherwise.
+func (c *Candidate) Recheck() { c.wake.Set() }
 
 // Stand makes a candidate that resigned stand again.
 func (c *Candidate) Stand() {
@@ -184,6 +192,15 @@ func (c *Candidate) win(ctx context.Context, info Info, own kv.KeyValue, resigne
 	}
 	if !c.cfg.MayLead(ctx) {
 		return c.withdraw(ctx, own)
+	}
+	if c.cfg.Confirm != nil {
+		ok, err := c.cfg.Confirm(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return c.withdraw(ctx, own)
+		}
 	}
 	c.lead(leader, info, resigned)
 	return nil

@@ -118,6 +118,7 @@ func (s *Session) insist(ctx context.Context, f func(context.Context) error) err
 		if err == nil || errors.Is(err, pool.ErrLostSession) || errors.Is(err, kv.ErrLeaseNotFound) {
 			return err
 		}
+		s.fails() // VMs run on without etcd until the successor goes on
 		if s.cfg.Clock.Sleep(ctx, s.pause()) != nil {
 			return err
 		}

@@ -126,6 +126,8 @@ func (s *Session) finishMove(ctx context.Context, info Info) time.Duration {
 		// The new lease ended before the key was seen on it. If the key had reached it, it is gone, and the next
 		// attempt finds that out; else it stays where it was, which an acknowledged write must settle as well.
 		s.move = &move{lease: info.LeaseID}
+	default:
+		s.fails()
 	}
 	return s.pause()
 }

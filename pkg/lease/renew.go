@@ -25,8 +25,7 @@ func (s *Session) renew(ctx context.Context, info Info) time.Duration {
 	case ctx.Err() != nil:
 		return 0
 	}
-	if !s.failing {
-		s.failing = true
+	if s.fails() {
 		s.log.Warn("session not renewed", "server", s.cfg.Server, "session", info.Session, "left", info.KillAt.Sub(sent), "err", err)
 	}
 	return s.pause()
@@ -53,8 +52,7 @@ func (s *Session) renewed(sent pool.Instant) {
 	s.next = sent.Add(timing.Renew)
 	info := s.info
 	s.mu.Unlock()
-	if s.failing {
-		s.failing = false
+	if s.works() {
 		s.log.Info("session renewed again", "server", s.cfg.Server, "session", info.Session)
 	}
 	s.toGuard.Set()

@@ -27,7 +27,7 @@ type Info struct {
 	Deadline pool.Instant
 }
 
-// Config is what a Session needs. All fields but Incarnation are required.
+// Config is what a Session needs. All fields but Incarnation and Failed are required.
 type Config struct {
 	Server pool.ServerID
 	// MemberKey is the full key of this server's member record.
@@ -40,6 +40,9 @@ type Config struct {
 	// Extend tells the guard how long the session's VMs may run. It is bounded by the caller's context; nil means
 	// that the guard acknowledged. It is called beside the renewals, never in their way.
 	Extend func(ctx context.Context, info Info) error
+	// Failed is called after each attempt that did not reach etcd, a renewal or whatever else keeps the session; it
+	// must not block. nil: nobody wants to know.
+	Failed func()
 	Store  kv.Store
 	Leases kv.Leases
 	Clock  clock.Clock
@@ -66,12 +69,12 @@ type Session struct {
 	subscribers    []clock.Signal
 	recheck, stop  bool
 	running, over  bool
+	failing        bool // the latest attempt failed
 
 	// What follows belongs to the renewal loop alone, and after its end to Handover or Release.
 	state   State
 	loaded  bool
 	attempt int
-	failing bool         // the latest renewal failed; said once
 	waiting bool         // a foreign member key is in the way; said once
 	next    pool.Instant // of the next renewal
 	move    *move        // a move to another lease whose outcome is open
@@ -107,6 +110,32 @@ func (s *Session) Temporary() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.info.Session != 0 && s.leaseTTL > s.timing.TTL
+}
+
+// Failing reports whether the latest attempt to renew the session, or to get one, did not reach etcd.
+func (s *Session) Failing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing
+}
+
+// fails notes an attempt that did not reach etcd, and reports whether it is the first since one that did.
+func (s *Session) fails() (first bool) {
+	s.mu.Lock()
+	first, s.failing = !s.failing, true
+	s.mu.Unlock()
+	if s.cfg.Failed != nil {
+		s.cfg.Failed()
+	}
+	return first
+}
+
+// works notes an attempt that reached etcd, and reports whether those before it did not.
+func (s *Session) works() (again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again, s.failing = s.failing, false
+	return again
 }
 
 // Subscribe has sig set whenever a session begins or ends, and whenever Allows becomes true again.
@@ -190,17 +219,18 @@ func (s *Session) begin(session pool.Session, lease kv.LeaseID, sent pool.Instan
 	s.leaseTTL = s.state.TTL
 	s.allowed, s.acked = 0, 0
 	s.mu.Unlock()
-	s.waiting, s.failing, s.move = false, false, nil
+	s.waiting, s.move = false, nil
+	s.works()
 	s.renewed(sent)
 	s.save()
 	s.log.Info("session begins", "server", s.cfg.Server, "session", session, "lease", lease)
 	s.notify()
 }
 
-// lose ends the session because of why.
+// lose ends the session because of why, which etcd told.
 func (s *Session) lose(info Info, why string) {
 	s.mu.Lock()
-	s.info, s.allowed, s.acked = Info{}, 0, 0
+	s.info, s.allowed, s.acked, s.failing = Info{}, 0, 0, false
 	s.mu.Unlock()
 	s.move = nil
 	s.log.Warn("session lost", "server", s.cfg.Server, "session", info.Session, "reason", why)

@@ -92,6 +92,8 @@ const (
 	RaiseAlert Kind = "raise-alert"
 	// ClearAlert closes one.
 	ClearAlert Kind = "clear-alert"
+	// UpdateRoster writes who may lead, and so who must be asked before VMs run on without etcd.
+	UpdateRoster Kind = "update-roster"
 	// TrimHistory drops the oldest events and finished operations.
 	TrimHistory Kind = "trim-history"
 )

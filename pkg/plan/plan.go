@@ -10,7 +10,11 @@ import (
 // Plan returns what the leader does next. See the package comment for what the caller must do with it.
 func Plan(in Input) Result {
 	p := newPlanner(in)
+	if !p.mayLead() {
+		return p.out
+	}
 	p.planServers()
+	p.planRoster()
 	p.planVMs()
 	p.placeAll()
 	p.planMigrations()
@@ -31,6 +35,8 @@ type planner struct {
 	out    Result
 
 	servers map[pool.ServerID]*server
+	// roster as it will be once the actions so far are applied.
+	roster pool.Roster
 	// ops are the running operations by VM; of no VM under "".
 	ops map[pool.VMID][]pool.Operation
 	// claims and homes as they will be once the actions so far are applied, where that differs from the snapshot.
@@ -56,7 +62,7 @@ type lostVM struct {
 
 func newPlanner(in Input) *planner {
 	p := &planner{in: in, snap: in.Snapshot, cfg: in.Snapshot.Config, timing: timing(in.Snapshot.Config),
-		load: place.NewLoad(in.Snapshot), servers: map[pool.ServerID]*server{}, ops: runningOps(in.Snapshot),
+		load: place.NewLoad(in.Snapshot), roster: in.Snapshot.Roster, servers: map[pool.ServerID]*server{}, ops: runningOps(in.Snapshot),
 		claims: map[pool.VMID]pool.Claim{}, homes: map[pool.VMID]pool.Home{}, doneBy: map[pool.VMID]string{},
 		waiting: map[pool.VMID]place.Choice{}, failedOps: map[pool.OperationID]string{}}
 	for id, s := range in.Snapshot.Servers.All() {
@@ -135,7 +141,7 @@ func (p *planner) homeAfter(vm pool.VMID) pool.Home {
 
 // urgency orders the kinds of action; within a kind, the order in which they were added stays.
 var urgency = map[Kind]int{RecordFence: 0, RestoreClaim: 1, Recover: 2, Assign: 2, MarkFailed: 3, Unassign: 3, Release: 4, BeginMigration: 4,
-	FinishOperation: 5, AdvanceOperation: 5, RaiseAlert: 6, ClearAlert: 6, DropFence: 7, TrimHistory: 8}
+	FinishOperation: 5, AdvanceOperation: 5, RaiseAlert: 6, ClearAlert: 6, UpdateRoster: 6, DropFence: 7, TrimHistory: 8}
 
 func (p *planner) settleOrder() {
 	slices.SortStableFunc(p.out.Actions, func(a, b Action) int { return urgency[a.Kind] - urgency[b.Kind] })

@@ -121,7 +121,7 @@ func (p *planner) recordFence(s *server, f pool.Fence) {
 	if s.hasFence {
 		f.Revision = s.fence.Revision
 	}
-	change := pool.Change{Fences: []pool.Fence{f}}
+	change := pool.Change{Fences: []pool.Fence{f}, Roster: p.withoutFenced(s.id)}
 	if f.Proof != pool.ProofPower {
 		change.MembersAbsent = []pool.ServerID{s.id}
 	}

@@ -25,6 +25,7 @@ type World struct {
 	Operations map[pool.OperationID]pool.Operation
 	Events     map[pool.EventID]pool.Event
 	Corrupt    map[string]string
+	Roster     pool.Roster
 }
 
 // New returns an empty pool with HA on, led by s1.
@@ -55,7 +56,7 @@ func (w *World) Snapshot() *pool.Snapshot {
 	return &pool.Snapshot{Revision: w.Revision, Config: w.Config, Leader: w.Leader, Servers: pool.NewTable(w.Servers), Members: pool.NewTable(w.Members),
 		VMs: pool.NewTable(w.VMs), Claims: pool.NewTable(w.Claims), States: pool.NewTable(w.States), Homes: pool.NewTable(w.Homes),
 		Fences: pool.NewTable(w.Fences), Alerts: pool.NewTable(w.Alerts), Operations: pool.NewTable(w.Operations),
-		Events: pool.NewTable(w.Events), Corrupt: pool.NewTable(w.Corrupt)}
+		Events: pool.NewTable(w.Events), Corrupt: pool.NewTable(w.Corrupt), Roster: w.Roster}
 }
 
 // PutServer writes a registration.
@@ -104,6 +105,9 @@ func (w *World) Apply(leader pool.Leader, c pool.Change) error {
 		return err
 	}
 	rev := w.Next()
+	if c.Roster != nil {
+		w.Roster = pool.Roster{Standing: maps.Clone(c.Roster.Standing), Revision: rev}
+	}
 	for _, v := range c.Claims {
 		v.Revision = rev
 		w.Claims[v.VM] = v
