@@ -27,6 +27,7 @@ type Adapter struct {
 	facts   host.Facts
 	storage *host.Storage
 	records *records
+	moves   *moves
 	calls   *calls[*libvirt.Connect]
 
 	// life ends when Run returns; the watchers of processes run under it.
@@ -60,7 +61,7 @@ var errNotYet = errors.New("not connected yet")
 func New(o Options) *Adapter {
 	o = o.complete()
 	a := &Adapter{opt: o, clock: o.Clock, changed: o.Clock.NewSignal(), procs: process.Table{Run: o.RunDir},
-		records: newRecords(), reading: make(chan struct{}, 1), down: errNotYet, stale: true}
+		records: newRecords(), moves: newMoves(), reading: make(chan struct{}, 1), down: errNotYet, stale: true}
 	a.life, a.end = o.Clock.WithCancel(context.Background())
 	a.facts = host.Facts{Bounded: host.NewBounded(o.Clock, o.CallLimit)}
 	a.storage = host.NewStorage(host.StorageConfig{Clock: o.Clock, Paths: o.StoragePaths,

@@ -199,6 +199,7 @@ func (a *Adapter) warmUp() {
 }
 
 func (a *Adapter) setDown(why error) {
+	a.moves.lost()
 	a.mu.Lock()
 	same := a.down != nil && a.down.Error() == why.Error()
 	a.down = why

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +45,8 @@ cgroup_controllers = [ ]
 namespaces = [ ]
 stdio_handler = "file"
 `
-	daemonConf = `host_uuid = "8a1f6d3e-2c0b-4b67-9d55-0f3f5b3c7e21"
+	// Two daemons of one host UUID would not migrate to each other.
+	daemonConf = `host_uuid = "8a1f6d3e-2c0b-4b67-9d55-%012x"
 auth_unix_rw = "none"
 unix_sock_group = "root"
 `
@@ -60,6 +62,9 @@ for d in var/lib/libvirt var/cache/libvirt var/log/libvirt etc/libvirt run; do m
 echo ready
 exec sleep infinity`
 )
+
+// daemons counts the daemons that were started.
+var daemons atomic.Int64
 
 // startDaemon starts a libvirtd, or skips the test where that is impossible.
 func startDaemon(t *testing.T) *daemon {
@@ -79,7 +84,7 @@ func startDaemon(t *testing.T) *daemon {
 	d := &daemon{t: t, dir: dir}
 	t.Cleanup(d.remove)
 	d.write("qemu.conf", qemuConf)
-	d.write("libvirtd.conf", daemonConf)
+	d.write("libvirtd.conf", fmt.Sprintf(daemonConf, daemons.Add(1)))
 	d.holder = exec.Command("unshare", "-m", "sh", "-c", setup, "sh", dir)
 	out, err := d.holder.StdoutPipe()
 	if err != nil {
@@ -148,7 +153,7 @@ func (d *daemon) remove() {
 		}
 		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && pid > 1 && strings.Contains(string(line), d.dir) {
+		if err == nil && pid > 1 && strings.Contains(string(line), "/holdfast-virt-") { // its disk may be another daemon's
 			if p, err := os.FindProcess(pid); err == nil {
 				_ = p.Kill()
 			}

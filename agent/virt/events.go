@@ -111,7 +111,18 @@ func (a *Adapter) lifecycle(d *libvirt.Domain, e *libvirt.DomainEventLifecycle) 
 		return
 	}
 	switch e.Event {
+	case libvirt.DOMAIN_EVENT_SUSPENDED:
+		a.moves.event(name, turnSuspended)
+		a.records.mark(name)
+	case libvirt.DOMAIN_EVENT_RESUMED:
+		a.moves.event(name, turnRunning)
+		a.records.mark(name)
 	case libvirt.DOMAIN_EVENT_STOPPED:
+		if libvirt.DomainEventStoppedDetailType(e.Detail) == libvirt.DOMAIN_EVENT_STOPPED_MIGRATED {
+			a.moves.event(name, turnMigrated)
+		} else {
+			a.moves.event(name, turnEnded)
+		}
 		// libvirt says so after the process has died. If the one we know lives, an earlier run is meant: the event
 		// may be overtaken by a new start, which is answered on another connection.
 		if rec, ok := a.records.get(name); ok && rec.qemu.PID != 0 {
@@ -122,6 +133,7 @@ func (a *Adapter) lifecycle(d *libvirt.Domain, e *libvirt.DomainEventLifecycle) 
 		}
 		a.records.stopped(name, uuid, stopOf(libvirt.DomainEventStoppedDetailType(e.Detail)), a.clock.Now())
 	case libvirt.DOMAIN_EVENT_STARTED:
+		a.moves.event(name, turnStarted)
 		a.records.started(name)
 	case libvirt.DOMAIN_EVENT_SHUTDOWN:
 		switch libvirt.DomainEventShutdownDetailType(e.Detail) {

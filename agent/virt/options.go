@@ -23,6 +23,9 @@ type Options struct {
 	// without libvirt. It is made, for QEMU's user alone. Empty: no such sockets. A security module (AppArmor,
 	// SELinux) must let QEMU bind sockets there, or nothing starts.
 	MonitorDir string
+	// UnsafeMigration has libvirt migrate VMs whose disks it takes for local. For storage that every server sees and
+	// libvirt does not know as shared; wrong anywhere else, it loses data.
+	UnsafeMigration bool
 	// StoragePaths must work, or StorageLost says so. Empty: derived from the disks of the VMs here.
 	StoragePaths []string
 	// CallLimit bounds a call that only reads or asks; StartLimit one that starts or resumes a process, which takes

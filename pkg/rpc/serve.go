@@ -38,7 +38,6 @@ func ServerOptions(tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.InitialConnWindowSize(ConnWindow),
 		grpc.WriteBufferSize(IOBuffer),
 		grpc.ReadBufferSize(IOBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	}

@@ -1,0 +1,315 @@
+//go:build libvirt_dlopen
+
+package virt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"libvirt.org/go/libvirt"
+
+	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// road is two servers of this machine and the way between them: relays in place of the mesh.
+type road struct {
+	t        *testing.T
+	from, to *daemon
+	a, b     *Adapter
+	link     local.Link
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newRoad(t *testing.T) *road {
+	t.Helper()
+	r := &road{t: t, from: startDaemon(t), to: startDaemon(t)}
+	r.a = r.from.adapter(func(o *Options) { o.UnsafeMigration = true }) // the disk is shared: it is one file
+	r.b = r.to.adapter(func(o *Options) { o.UnsafeMigration = true })
+	r.link = local.Link{Libvirt: "/run/m/libvirt", Stream: "/run/m/stream"}
+	for _, d := range []*daemon{r.from, r.to} {
+		if err := os.Mkdir(filepath.Join(d.dir, "run/m"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.relay(filepath.Join(r.from.dir, r.link.Libvirt), r.to.socket())
+	r.relay(filepath.Join(r.from.dir, r.link.Stream), filepath.Join(r.to.dir, r.link.Stream))
+	return r
+}
+
+// relay carries connections from one socket to another.
+func (r *road) relay(from, to string) {
+	r.t.Helper()
+	l, err := net.Listen("unix", from)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("unix", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			r.mu.Lock()
+			r.conns = append(r.conns, near, far)
+			r.mu.Unlock()
+			go carry(near, far)
+			go carry(far, near)
+		}
+	}()
+}
+
+func carry(to, from net.Conn) {
+	_, _ = io.Copy(to, from) // its end is all that matters
+	_ = to.Close()
+	_ = from.Close()
+}
+
+// cut breaks all connections between the two.
+func (r *road) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.conns {
+		_ = c.Close()
+	}
+}
+
+// moving starts to migrate a guest and returns once its memory is on its way.
+func (r *road) moving(g guest, m local.Migration) <-chan outcome[local.Transfer] {
+	r.t.Helper()
+	ctx := r.t.Context()
+	done := make(chan outcome[local.Transfer], 1)
+	go func() {
+		t, err := r.a.Migrate(ctx, m)
+		done <- outcome[local.Transfer]{t, err}
+	}()
+	within(r.t, 20*time.Second, "the job runs", func() bool {
+		j, err := r.a.Job(ctx, g.vm())
+		return err == nil && j.Running && j.BytesTotal > 0
+	})
+	until(r.t, r.b, g.name, local.DomainIncoming)
+	return done
+}
+
+func (r *road) migration(g guest) local.Migration {
+	marker := g.marker
+	marker.Operation = "op-1"
+	return local.Migration{VM: g.vm(), Operation: "op-1", To: "srv-2", Marker: marker, Link: r.link}
+}
+
+// slow is so little that the copy of the smallest guest lasts for seconds.
+const slow = 1 << 20
+
+func result(t *testing.T, done <-chan outcome[local.Transfer]) (local.Transfer, error) {
+	t.Helper()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-time.After(60 * time.Second):
+		t.Fatal("the call does not come back")
+		return local.Transfer{}, nil
+	}
+}
+
+func TestGuestArrivesPausedWithItsMarkerAndItsSourceHasEnded(t *testing.T) {
+	r := newRoad(t)
+	g := r.from.guest("mover", 200, obeys)
+	was := start(t, r.a, g)
+	until(t, r.a, g.name, local.DomainRunning)
+	m := r.migration(g)
+	m.AutoConverge = true
+	began := time.Now()
+	got, err := r.a.Migrate(t.Context(), m)
+	if err != nil || !got.Clean || got.Paused || got.Why != "" {
+		t.Fatalf("%+v, %v; want a clean transfer", got, err)
+	}
+	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
+	within(t, 5*time.Second, "the source has died", func() bool { dead, err := r.a.Dead(t.Context(), was.Process); return dead && err == nil })
+	if gone := until(t, r.a, g.name, local.DomainGone); gone.Exit != local.ExitMigrated {
+		t.Errorf("source: %+v", gone)
+	}
+	copied := until(t, r.b, g.name, local.DomainPaused)
+	if copied.Marker == nil || *copied.Marker != m.Marker || copied.UUID != g.uuid {
+		t.Errorf("copy: %+v with marker %+v", copied, copied.Marker)
+	}
+	if j, err := r.a.Job(t.Context(), g.vm()); err != nil || j.Running {
+		t.Errorf("afterwards: %+v, %v", j, err)
+	}
+	next := m.Marker
+	next.Epoch, next.Operation = 2, ""
+	if err := r.b.Resume(t.Context(), g.vm(), next); err != nil {
+		t.Fatal(err)
+	}
+	if now := until(t, r.b, g.name, local.DomainRunning); now.Process != copied.Process || !now.Marker.Started || now.Marker.Epoch != 2 {
+		t.Errorf("resumed: %+v", now)
+	}
+	if err := r.a.Abort(t.Context(), g.vm()); err != nil {
+		t.Errorf("abort without a job: %v", err)
+	}
+}
+
+func TestAbortedMigrationLeavesTheGuestRunning(t *testing.T) {
+	r := newRoad(t)
+	g := r.from.guest("stays", 210, obeys)
+	was := start(t, r.a, g)
+	until(t, r.a, g.name, local.DomainRunning)
+	m := r.migration(g)
+	m.Bandwidth = slow
+	done := r.moving(g, m)
+	if _, err := r.a.Migrate(t.Context(), m); !errors.Is(err, pool.ErrRefused) {
+		t.Errorf("a second migration beside it: %v", err)
+	}
+	j, err := r.a.Job(t.Context(), g.vm())
+	t.Logf("%+v, %v", j, err)
+	// An agent that has just started finds the job under way.
+	if j, err := r.from.adapter(nil).Job(t.Context(), g.vm()); err != nil || !j.Running {
+		t.Errorf("seen by another adapter: %+v, %v", j, err)
+	}
+	if err := r.a.Abort(t.Context(), g.vm()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := result(t, done); err == nil {
+		t.Errorf("an aborted migration succeeded: %+v", got)
+	}
+	if now := until(t, r.a, g.name, local.DomainRunning); now.Process != was.Process {
+		t.Errorf("%+v", now)
+	}
+	if gone := until(t, r.b, g.name, local.DomainGone); gone.Process == was.Process {
+		t.Errorf("%+v", gone)
+	}
+}
+
+func TestMigrationGoesOnWithoutItsCallerAndIsFoundAgain(t *testing.T) {
+	r := newRoad(t)
+	g := r.from.guest("orphan", 220, obeys)
+	start(t, r.a, g)
+	until(t, r.a, g.name, local.DomainRunning)
+	m := r.migration(g)
+	m.Bandwidth = 4 * slow
+	ctx, give := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { _, err := r.a.Migrate(ctx, m); ended <- err }()
+	until(t, r.b, g.name, local.DomainIncoming)
+	give()
+	if err := <-ended; !errors.Is(err, pool.ErrOutcomeUnknown) {
+		t.Errorf("given up: %v", err)
+	}
+	if j, err := r.a.Job(t.Context(), g.vm()); err != nil || !j.Running {
+		t.Errorf("the job: %+v, %v", j, err)
+	}
+	within(t, 60*time.Second, "the job ends by itself", func() bool {
+		j, err := r.a.Job(t.Context(), g.vm())
+		return err == nil && !j.Running
+	})
+	until(t, r.b, g.name, local.DomainPaused)
+	if gone := until(t, r.a, g.name, local.DomainGone); gone.Exit != local.ExitMigrated {
+		t.Errorf("source: %+v", gone)
+	}
+}
+
+func TestWhateverBreaksDuringTheCopyTheGuestRunsOn(t *testing.T) {
+	cases := map[string]func(r *road){
+		"the way":                      func(r *road) { r.cut() },
+		"the destination's libvirt":    func(r *road) { r.to.kill() },
+		"the destination's QEMU":       func(r *road) { kill(r.t, r.b, "tough") },
+		"the source's libvirt, killed": func(r *road) { r.from.kill() },
+	}
+	for name, breaks := range cases {
+		t.Run(name, func(t *testing.T) {
+			r := newRoad(t)
+			g := r.from.guest("tough", 230, obeys)
+			was := start(t, r.a, g)
+			until(t, r.a, g.name, local.DomainRunning)
+			m := r.migration(g)
+			m.Bandwidth = slow
+			done := r.moving(g, m)
+			breaks(r)
+			if got, err := result(t, done); err == nil && got.Clean {
+				t.Errorf("a broken migration is taken for a clean one: %+v", got)
+			} else {
+				t.Log(err)
+			}
+			if strings.HasPrefix(name, "the source's") {
+				r.from.start()
+				within(t, 20*time.Second, "it connects again", func() bool { return r.a.Health().Connected })
+			}
+			if now := until(t, r.a, g.name, local.DomainRunning); now.Process != was.Process {
+				t.Errorf("%+v", now)
+			}
+			within(t, 20*time.Second, "no job is left", func() bool {
+				j, err := r.a.Job(t.Context(), g.vm())
+				return err == nil && !j.Running
+			})
+		})
+	}
+}
+
+func kill(t *testing.T, a *Adapter, name string) {
+	t.Helper()
+	d, ok := find(t, a, name)
+	if !ok {
+		t.Fatalf("no %s", name)
+	}
+	if err := syscall.Kill(d.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGuestThatWasPausedArrivesAsOne(t *testing.T) {
+	r := newRoad(t)
+	g := r.from.guest("asleep", 240, obeys)
+	start(t, r.a, g)
+	dom, err := r.from.connect().LookupDomainByName(g.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dom.Suspend(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, r.a, g.name, local.DomainPaused)
+	got, err := r.a.Migrate(t.Context(), r.migration(g))
+	if err != nil || !got.Clean || !got.Paused {
+		t.Errorf("%+v, %v; want a clean transfer of a paused guest", got, err)
+	}
+	until(t, r.b, g.name, local.DomainPaused)
+}
+
+func TestNoMigrationWhileABlockJobRuns(t *testing.T) {
+	r := newRoad(t)
+	g := r.from.guest("copied", 250, obeys)
+	start(t, r.a, g)
+	dom, err := r.from.connect().LookupDomainByName(g.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dest := filepath.Join(r.from.dir, "copy.img")
+	if err := dom.BlockCopy("vda", "<disk type='file'><driver type='raw'/><source file='"+dest+"'/></disk>", &libvirt.DomainBlockCopyParameters{}, libvirt.DOMAIN_BLOCK_COPY_TRANSIENT_JOB); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.a.Migrate(t.Context(), r.migration(g)); !errors.Is(err, pool.ErrRefused) || !strings.Contains(err.Error(), "job") {
+		t.Errorf("%v, want refused for the job", err)
+	}
+	if err := dom.BlockJobAbort("vda", 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.a.Migrate(t.Context(), r.migration(g)); err != nil || !got.Clean {
+		t.Errorf("afterwards: %+v, %v", got, err)
+	}
+}
