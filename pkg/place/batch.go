@@ -75,6 +75,9 @@ func (l *Load) explainRefusals(requests []*Request, choices []Choice) {
 	}
 }
 
+// ByUrgency orders requests as Batch does: high priority first, then more memory, then by name.
+func ByUrgency(a, b Request) int { return byUrgency(&a, &b) }
+
 func byUrgency(a, b *Request) int {
 	return cmp.Or(cmp.Compare(b.VM.Priority, a.VM.Priority), cmp.Compare(b.VM.MemoryBytes, a.VM.MemoryBytes),
 		cmp.Compare(a.VM.ID, b.VM.ID))

@@ -17,6 +17,8 @@ type Load struct {
 	together map[string][]peer
 	// moved says where VMs count now that Take or Release changed; "" is nowhere.
 	moved map[pool.VMID]pool.ServerID
+	// expected says where VMs count besides, because they were asked to move there; see Expect.
+	expected map[pool.VMID]pool.ServerID
 }
 
 // slot is one registered server with what it has promised.
@@ -42,7 +44,7 @@ type peer struct {
 // claim names, whatever the phase, and on the destination of a migration.
 func NewLoad(s *pool.Snapshot) *Load {
 	l := &Load{snap: s, index: make(map[pool.ServerID]*slot, s.Servers.Len()),
-		together: map[string][]peer{}, moved: map[pool.VMID]pool.ServerID{}}
+		together: map[string][]peer{}, moved: map[pool.VMID]pool.ServerID{}, expected: map[pool.VMID]pool.ServerID{}}
 	for id, server := range s.Servers.All() {
 		l.add(id, server)
 	}
@@ -96,8 +98,29 @@ func (l *Load) Take(vm pool.VM, server pool.ServerID) {
 	l.moved[vm.ID] = server
 }
 
-// Release drops what is promised to vm: on the server that it counts for, and on the destination of its migration.
+// Expect counts vm on server besides where it runs: a move that was asked for and has not begun. What is expected of
+// a VM is not in its own way. An earlier expectation is dropped.
+func (l *Load) Expect(vm pool.VM, server pool.ServerID) {
+	l.forget(&vm)
+	if server == "" || server == l.where(vm.ID) {
+		return
+	}
+	l.count(&vm, server)
+	l.expected[vm.ID] = server
+}
+
+// forget drops what is expected of vm.
+func (l *Load) forget(vm *pool.VM) {
+	if on, ok := l.expected[vm.ID]; ok {
+		delete(l.expected, vm.ID)
+		l.uncount(vm, on)
+	}
+}
+
+// Release drops what is promised to vm: on the server that it counts for, on the destination of its migration, and
+// where it is expected.
 func (l *Load) Release(vm pool.VM) {
+	l.forget(&vm)
 	on := l.where(vm.ID)
 	if _, changed := l.moved[vm.ID]; !changed {
 		if c, _ := l.snap.Claims.Get(vm.ID); c.Incoming != nil && c.Incoming.Server != on {
@@ -132,6 +155,15 @@ func (l *Load) Promised(server pool.ServerID) (vms int, memoryBytes int64, cpus 
 	return 0, 0, 0
 }
 
+// Free returns the memory of server that is not promised to any VM; it may be negative.
+func (l *Load) Free(server pool.ServerID) int64 {
+	s, ok := l.index[server]
+	if !ok {
+		return 0
+	}
+	return s.member.MemoryBytes - s.server.ReservedMemoryBytes - s.memory
+}
+
 // where returns the server that vm counts for.
 func (l *Load) where(vm pool.VMID) pool.ServerID {
 	if on, ok := l.moved[vm]; ok {
@@ -144,7 +176,7 @@ func (l *Load) where(vm pool.VMID) pool.ServerID {
 // free is the memory of s that is not promised, leaving out vm itself.
 func (l *Load) free(s *slot, vm *pool.VM) int64 {
 	free := s.member.MemoryBytes - s.server.ReservedMemoryBytes - s.memory
-	if l.where(vm.ID) == s.server.ID {
+	if l.where(vm.ID) == s.server.ID || l.expected[vm.ID] == s.server.ID {
 		free += vm.MemoryBytes
 	}
 	return free
@@ -158,13 +190,17 @@ func (l *Load) after(s *slot, vm *pool.VM, memory int64, cpus int) (memoryShare,
 	return memoryShare, cpuShare
 }
 
-// homes returns the live servers that hold VMs of vm's together group, others than vm itself, in order of name.
-func (l *Load) homes(vm *pool.VM) []pool.ServerID {
+// homes returns the live servers that hold VMs of vm's together group, others than vm itself and those that move along
+// with it, in order of name.
+func (l *Load) homes(vm *pool.VM, along []pool.VMID) []pool.ServerID {
 	if vm.Together == "" {
 		return nil
 	}
 	var on []pool.ServerID
 	for _, p := range l.together[vm.Together] {
+		if slices.Contains(along, p.vm) {
+			continue
+		}
 		if s, ok := l.index[p.server]; p.vm != vm.ID && ok && s.alive && !slices.Contains(on, p.server) {
 			on = append(on, p.server)
 		}

@@ -24,6 +24,8 @@ type Request struct {
 	Exhausted []pool.ServerID
 	// Failover: it is restarted after a failure, so that a pool may let it pass inbound locks.
 	Failover bool
+	// Along lists VMs of its together group that move with it, so that where they are now does not bind it.
+	Along []pool.VMID
 	// PassLock names a server whose inbound lock does not count: it was running there.
 	PassLock pool.ServerID
 }
@@ -80,10 +82,10 @@ var acceptance = []rule{
 			return fmt.Sprintf("%s runs %s, from which it is kept apart (group %s)", s.server.ID, other, r.VM.Apart)
 		}},
 	{CodeTogether, "kept together", func(l *Load, s *slot, r *Request) bool {
-		on := l.homes(&r.VM)
+		on := l.homes(&r.VM, r.Along)
 		return len(on) > 0 && !slices.Contains(on, s.server.ID)
 	}, func(l *Load, s *slot, r *Request) string {
-		return fmt.Sprintf("%s is not %s, where its group %s is", s.server.ID, join(l.homes(&r.VM)), r.VM.Together)
+		return fmt.Sprintf("%s is not %s, where its group %s is", s.server.ID, join(l.homes(&r.VM, r.Along)), r.VM.Together)
 	}},
 	{CodeMemory, "too little memory", func(l *Load, s *slot, r *Request) bool { return l.free(s, &r.VM) < r.VM.MemoryBytes },
 		func(l *Load, s *slot, r *Request) string {

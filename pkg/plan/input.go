@@ -92,6 +92,10 @@ const (
 	RaiseAlert Kind = "raise-alert"
 	// ClearAlert closes one.
 	ClearAlert Kind = "clear-alert"
+	// StartMove creates the operation that moves a VM: off a server that is being emptied, or home.
+	StartMove Kind = "start-move"
+	// SettleHome changes where a VM belongs.
+	SettleHome Kind = "settle-home"
 	// UpdateRoster writes who may lead, and so who must be asked before VMs run on without etcd.
 	UpdateRoster Kind = "update-roster"
 	// TrimHistory drops the oldest events and finished operations.

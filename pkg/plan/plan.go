@@ -18,6 +18,8 @@ func Plan(in Input) Result {
 	p.planVMs()
 	p.placeAll()
 	p.planMigrations()
+	p.planLeaving()
+	p.planReturns()
 	p.planOperations()
 	p.planAlerts()
 	p.planHistory()
@@ -92,7 +94,7 @@ func (p *planner) subject(vm pool.VM) *subject {
 	c.claim, c.hasClaim = p.snap.Claims.Get(id)
 	c.home, _ = p.snap.Homes.Get(id)
 	c.state, _ = p.snap.States.Get(id)
-	return c
+	return c.keep(p.snap)
 }
 
 // add appends an action and remembers how it leaves its VM.
@@ -141,7 +143,7 @@ func (p *planner) homeAfter(vm pool.VMID) pool.Home {
 
 // urgency orders the kinds of action; within a kind, the order in which they were added stays.
 var urgency = map[Kind]int{RecordFence: 0, RestoreClaim: 1, Recover: 2, Assign: 2, MarkFailed: 3, Unassign: 3, Release: 4, BeginMigration: 4,
-	FinishOperation: 5, AdvanceOperation: 5, RaiseAlert: 6, ClearAlert: 6, UpdateRoster: 6, DropFence: 7, TrimHistory: 8}
+	StartMove: 5, FinishOperation: 5, AdvanceOperation: 5, SettleHome: 5, RaiseAlert: 6, ClearAlert: 6, UpdateRoster: 6, DropFence: 7, TrimHistory: 8}
 
 func (p *planner) settleOrder() {
 	slices.SortStableFunc(p.out.Actions, func(a, b Action) int { return urgency[a.Kind] - urgency[b.Kind] })

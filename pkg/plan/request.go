@@ -21,6 +21,14 @@ type subject struct {
 	ops []pool.Operation
 }
 
+// keep forgets that a VM is kept for a server that is not in the pool any more.
+func (c *subject) keep(s *pool.Snapshot) *subject {
+	if c.claim.Cause == pool.CauseKept && !s.Servers.Has(c.claim.LastServer) {
+		c.claim.Cause = pool.CauseServerShutdown
+	}
+	return c
+}
+
 // wanted reports whether operators want the VM running.
 func (c *subject) wanted() bool { return c.vm.Desired == pool.DesiredRunning }
 
@@ -83,11 +91,10 @@ func request(cfg pool.Config, c *subject, wall time.Time) place.Request {
 		r.Stay, r.StayWhy = op.Server, "as asked"
 	}
 	_, started := c.asked(pool.OperationStart)
-	keep := cfg.Shutdown == pool.ShutdownFreeze && c.claim.Cause == pool.CauseServerShutdown
 	switch {
 	case last == "" || started:
-	case keep:
-		r.Only, r.OnlyWhy = last, "the pool keeps VMs for a server that shuts down"
+	case c.claim.Cause == pool.CauseKept:
+		r.Only, r.OnlyWhy = last, "it went down and keeps its VMs for its return"
 	case !c.protected && withServer(c.claim.Cause):
 		r.Only, r.OnlyWhy = last, unprotectedWhy(cfg, c.vm)
 	}

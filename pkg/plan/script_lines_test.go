@@ -202,7 +202,7 @@ func (s *script) release(w words, id pool.VMID) {
 	w.t.Helper()
 	c := s.world.Claims[id]
 	next := pool.Claim{VM: id, Epoch: c.Epoch, Phase: pool.PhaseUnassigned, LastServer: c.Server}
-	for cause := pool.CauseStopped; cause <= pool.CauseStorageLost; cause++ {
+	for cause := pool.CauseStopped; cause <= pool.CauseKept; cause++ {
 		if strings.ReplaceAll(cause.String(), " ", "-") == w.at(2) {
 			next.Cause = cause
 		}

@@ -17,6 +17,8 @@ type View struct {
 	ops  map[pool.VMID][]pool.Operation
 	// owed lists, by server, the VMs that a lost session may still run.
 	owed map[pool.ServerID][]owedClaim
+	// leaving says what becomes of the VMs of servers that are being emptied.
+	leaving map[pool.ServerID][]Leave
 }
 
 // NewView walks the claims once: some milliseconds for 10,000 VMs. It borrows the snapshot.
@@ -36,7 +38,40 @@ func NewView(s *pool.Snapshot) *View {
 		}
 		v.owed[c.Server] = append(v.owed[c.Server], o)
 	}
+	v.leaving = leavingOf(s, v.ops)
 	return v
+}
+
+// leavingOf plans the evacuations that are under way, if there are any.
+func leavingOf(s *pool.Snapshot, ops map[pool.VMID][]pool.Operation) map[pool.ServerID][]Leave {
+	e := newEvacuation(s, nil, ops, latest(s))
+	if len(e.whole) == 0 {
+		return nil
+	}
+	load := place.NewLoad(s)
+	e.load = load
+	for id := range e.whole {
+		if vms, _, _ := load.Promised(id); vms == 0 {
+			delete(e.whole, id)
+		}
+	}
+	by := map[pool.ServerID][]Leave{}
+	for _, l := range e.leaves() {
+		by[l.Source] = append(by[l.Source], l)
+	}
+	return by
+}
+
+// latest is the time at which the newest of the operations that have ended did so: as good as now for judging whether
+// one is tried again soon, without a clock.
+func latest(s *pool.Snapshot) time.Time {
+	var at time.Time
+	for _, op := range s.Operations.All() {
+		if op.Finished.After(at) {
+			at = op.Finished
+		}
+	}
+	return at
 }
 
 // Verdict is what is to be said about one server and one VM.
@@ -78,7 +113,7 @@ func (v *View) subject(id pool.VMID, vm pool.VM) *subject {
 	c.claim, c.hasClaim = v.snap.Claims.Get(id)
 	c.home, _ = v.snap.Homes.Get(id)
 	c.state, _ = v.snap.States.Get(id)
-	return c
+	return c.keep(v.snap)
 }
 
 // asOf is the time against which a VM's failures are judged here: that of the latest one. The leader starts the VM
@@ -159,13 +194,10 @@ func (v *View) Server(id pool.ServerID) (states []ServerState, reason string) {
 	} else {
 		states, why = v.absentStates(server)
 	}
-	if server.Maintenance {
-		if vms := v.Load(id).VMs; vms > 0 {
-			states = append(states, ServerEvacuating)
-			why = append(why, fmt.Sprintf("in maintenance%s with %s left", by(server.MaintenanceMark), count(vms, "VM")))
-		} else {
-			states = append(states, ServerMaintenance)
-			why = append(why, "in maintenance"+by(server.MaintenanceMark))
+	if state, text := v.leavingState(server); text != "" {
+		why = append(why, text)
+		if state != ServerUnspecified {
+			states = append(states, state)
 		}
 	}
 	if server.InboundLock {
@@ -176,6 +208,34 @@ func (v *View) Server(id pool.ServerID) (states []ServerState, reason string) {
 		why = append(why, "a record of it in etcd cannot be read")
 	}
 	return states, strings.Join(why, "; ")
+}
+
+// leavingState tells how far a server is emptied, and what keeps it from being empty.
+func (v *View) leavingState(server pool.Server) (ServerState, string) {
+	vms := v.Load(server.ID).VMs
+	text := ""
+	switch {
+	case server.Maintenance:
+		text = "in maintenance" + by(server.MaintenanceMark)
+	case server.Removing:
+		text = "being removed"
+	case server.ShuttingDown && v.snap.Members.Has(server.ID) && server.Shutdown.Reboot:
+		text = "about to reboot" + by(server.Shutdown.Mark)
+	case server.ShuttingDown && v.snap.Members.Has(server.ID):
+		text = "about to shut down" + by(server.Shutdown.Mark)
+	}
+	switch left := v.leaving[server.ID]; {
+	case text == "":
+		return ServerUnspecified, ""
+	case vms == 0 && server.Maintenance:
+		return ServerMaintenance, text
+	case vms == 0 || !server.Leaving():
+		return ServerUnspecified, text
+	case blocked(left):
+		return ServerBlocked, fmt.Sprintf("%s with %s left: %s", text, count(vms, "VM"), leftWhy(left))
+	default:
+		return ServerEvacuating, fmt.Sprintf("%s with %s left", text, count(vms, "VM"))
+	}
 }
 
 // absentStates tells how a server stands that is not a member.

@@ -124,6 +124,10 @@ func (w *World) Apply(leader pool.Leader, c pool.Change) error {
 		v.Revision = rev
 		w.Operations[v.ID] = v
 	}
+	for _, v := range c.Servers {
+		v.Revision = rev
+		w.Servers[v.ID] = v
+	}
 	for _, v := range c.Alerts {
 		v.Revision = rev
 		w.Alerts[v.ID] = v
@@ -139,6 +143,9 @@ func (w *World) Apply(leader pool.Leader, c pool.Change) error {
 func (w *World) remove(c pool.Change) {
 	for _, id := range c.RemoveAlerts {
 		delete(w.Alerts, id)
+	}
+	for _, s := range c.RemoveServers {
+		delete(w.Servers, s.ID)
 	}
 	for _, f := range c.RemoveFences {
 		delete(w.Fences, f.Server)
@@ -173,6 +180,9 @@ func (w *World) check(c pool.Change) error {
 	}
 	for _, v := range c.SameVMs {
 		must("vm "+string(v.ID), w.VMs[v.ID].Revision, v.Revision)
+	}
+	for _, v := range append(append([]pool.Server{}, c.Servers...), c.RemoveServers...) {
+		must("server "+string(v.ID), w.Servers[v.ID].Revision, v.Revision)
 	}
 	for _, v := range c.SameServers {
 		must("server "+string(v.ID), w.Servers[v.ID].Revision, v.Revision)
