@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/mesh"
 	"github.com/holdfast-ha/holdfast/agent/virt"
 	"github.com/holdfast-ha/holdfast/agent/virt/definition"
@@ -17,7 +18,10 @@ import (
 // definitions reads domain XML for the API.
 type definitions struct{}
 
-var _ api.Definitions = definitions{}
+var (
+	_ api.Definitions = definitions{}
+	_ app.Passwords   = definitions{}
+)
 
 // Parse checks and cleans an operator's domain XML.
 func (definitions) Parse(xml string) (api.Definition, error) {
@@ -25,8 +29,20 @@ func (definitions) Parse(xml string) (api.Definition, error) {
 	if err != nil {
 		return api.Definition{}, err
 	}
-	return api.Definition{Name: d.Name, UUID: d.UUID, XML: text, MemoryBytes: d.MemoryBytes, CPUs: d.CPUs, Needs: d.Needs,
+	text, passwords, err := definition.TakeSecrets(text)
+	if err != nil {
+		return api.Definition{}, err
+	}
+	return api.Definition{Name: d.Name, UUID: d.UUID, XML: text, Passwords: passwords, MemoryBytes: d.MemoryBytes, CPUs: d.CPUs, Needs: d.Needs,
 		DiskLocks: d.DiskLocks, Movable: d.Movable, Notes: slices.Concat(d.Notes, d.Unlocked, d.Fixed)}, nil
+}
+
+// Lack reports whether a definition has a place for a password that is empty.
+func (definitions) Lack(xml string) (bool, error) { return definition.LacksSecrets(xml) }
+
+// Put puts passwords back into a definition.
+func (definitions) Put(xml string, passwords map[string]string) (string, error) {
+	return definition.PutSecrets(xml, passwords)
 }
 
 // host is this server as the other agents ask about it.
@@ -45,6 +61,16 @@ func (h host) GuardAnswers() bool    { return h.agent().GuardAnswers() }
 func (h host) Inspect(ctx context.Context, xml string, needs []pool.Need) (api.Inspection, error) {
 	in, err := h.virt.Inspect(ctx, xml, needs)
 	return api.Inspection{Missing: in.Missing, Rejected: in.Rejected, Unlocked: in.Unlocked}, err
+}
+
+// AdmitIncoming reports whether this server takes a copy in.
+func (h host) AdmitIncoming(ctx context.Context, op pool.OperationID, vm pool.VMID, epoch pool.Epoch) error {
+	return h.agent().AdmitIncoming(ctx, op, vm, epoch)
+}
+
+// Incoming says how a copy stands here.
+func (h host) Incoming(ctx context.Context, op pool.OperationID, vm pool.VMID, session pool.Session) (local.Confirmed, error) {
+	return h.agent().Incoming(ctx, op, vm, session)
 }
 
 // Lookup finds a domain in this server's libvirt.

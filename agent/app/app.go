@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/leader"
 	"github.com/holdfast-ha/holdfast/agent/local"
@@ -35,8 +36,16 @@ type Edges struct {
 	Guard    guard.Client
 	Fencer   leader.Fencer
 	Servers  api.Servers
+	// Peers talks to other agents about VMs that move between them; nil: none moves live.
+	Peers local.Peers
+	// Asker asks other agents for promises while etcd is out of reach; nil: VMs do not run on then.
+	Asker failsafe.Asker
+	// Roster keeps for a successor what this agent knows of the roster; nil: it begins with nothing.
+	Roster failsafe.Memory
 	// Definitions reads domain XML.
 	Definitions api.Definitions
+	// Passwords puts passwords back into definitions; nil: VMs start without.
+	Passwords Passwords
 	// CanLoseOne says whether the pool's etcd survives the loss of one server.
 	CanLoseOne func(ctx context.Context) error
 	// CheckTTL refuses a life-time of leases that this server's settings do not go with; nil: none does.
@@ -56,6 +65,8 @@ type Edges struct {
 type Rules struct {
 	Decide func(local.View) local.Decision
 	Plan   func(plan.Input) plan.Result
+	// Failsafe: what promises demand and permit.
+	Failsafe failsafe.Rules
 }
 
 // Config names the agent.
@@ -73,11 +84,17 @@ type Agent struct {
 	e    Edges
 	data *data
 	api  *api.Server
+	// started is when New was called.
+	started  pool.Instant
+	book     *failsafe.Book
+	promises *failsafe.Promises
+	keeper   *failsafe.Keeper // nil: nobody can be asked
 
 	mu      sync.Mutex
 	session *lease.Session
 	facts   facts
 	lead    *lease.Candidate
+	rec     *local.Reconciler
 }
 
 // New assembles an agent; nothing runs yet.
@@ -89,11 +106,12 @@ func New(cfg Config, e Edges) (*Agent, error) {
 		return nil, err
 	}
 	st := store.New(e.Store, store.NewKeys(cfg.Pool))
-	a := &Agent{cfg: cfg, e: e, data: &data{server: cfg.Server, clock: e.Clock, store: st}}
+	a := &Agent{cfg: cfg, e: e, started: e.Clock.Now(), data: &data{server: cfg.Server, clock: e.Clock, store: st}}
 	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
 	if e.Shared != nil {
 		a.data.mirror.Share(e.Shared)
 	}
+	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
 		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Log: e.Log})
 	return a, nil
@@ -127,7 +145,7 @@ func (a *Agent) ID() pool.Session {
 // Allows implements local.Session.
 func (a *Agent) Allows(now pool.Instant) bool {
 	s := a.current()
-	return s != nil && s.Allows(now)
+	return s != nil && a.e.Rules.Failsafe.Real().Starts(s.Allows(now), a.keeper != nil && a.keeper.Prolonged(now))
 }
 
 func (a *Agent) current() *lease.Session {
@@ -154,6 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
+	run("failsafe", a.keepVMs)
 	run("mirror", a.data.mirror.Run)
 	snap, err := a.data.mirror.WaitFor(ctx, 1)
 	if err == nil {
@@ -197,19 +216,21 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 		a.e.Log.Warn("this server's capacity is not known yet", "err", err)
 	}
 	a.facts = facts{capacity: capacity, known: err == nil, since: a.e.Clock.Wall()}
+	a.learnRoster(snap, 0)
 	keys := a.data.store.Keys()
 	session := lease.New(lease.Config{
 		Server: a.cfg.Server, MemberKey: keys.Member(a.cfg.Server), Incarnation: snap.Config.Incarnation, Timing: timing,
-		Value: a.memberValue, Extend: a.extendGuard, Store: a.e.Store, Leases: a.e.Leases, Clock: a.e.Clock,
+		Value: a.memberValue, Extend: a.extendGuard, Failed: a.renewalFailed, Store: a.e.Store, Leases: a.e.Leases, Clock: a.e.Clock,
 		State: a.e.LeaseState, Log: a.e.Log,
 	})
 	rec := local.New(local.Config{
-		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard, Drifts: a.e.Drifts,
+		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard, Peers: a.e.Peers, Drifts: a.e.Drifts,
+		Complete:    a.complete,
 		StorageLost: a.storageLost, Decide: a.e.Rules.Decide, Log: a.e.Log,
 	})
 	candidate := a.newCandidate(session)
 	a.mu.Lock()
-	a.session, a.lead = session, candidate
+	a.session, a.lead, a.rec = session, candidate, rec
 	a.mu.Unlock()
 	session.Subscribe(rec.Wake())
 	a.data.mirror.Subscribe(rec.Snapshots())
@@ -217,6 +238,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	run("reconciler", rec.Run)
 	run("member record", func(ctx context.Context) error { return a.keepMember(ctx, rec, session, timing.TTL) })
 	run("election", candidate.Run)
+	run("wait after the start", func(ctx context.Context) error { return a.standWhenWaited(ctx, candidate) })
 	run("leader", a.newLeader(candidate).Run)
 	if a.e.LeaderWork != nil {
 		run("work under leadership", func(ctx context.Context) error { return a.underLeadership(ctx, candidate, a.e.LeaderWork) })
@@ -230,8 +252,8 @@ func (a *Agent) extendGuard(ctx context.Context, info lease.Info) error {
 		return nil
 	}
 	cfg := a.Snapshot().Config
-	return a.e.Guard.Extend(ctx, guard.Lease{Session: info.Session, Sent: info.Sent, KillAt: info.KillAt, Deadline: info.Deadline,
-		OnIsolation: cfg.OnIsolation, Grace: cfg.IsolationGrace})
+	return a.acknowledged(info, a.e.Guard.Extend(ctx, guard.Lease{Session: info.Session, Sent: info.Sent, KillAt: info.KillAt,
+		Deadline: info.Deadline, OnIsolation: cfg.OnIsolation, Grace: cfg.IsolationGrace}))
 }
 
 // Leave resigns leadership and hands the session over to this agent's successor, for an update or a restart of the

@@ -24,8 +24,13 @@ type data struct {
 	store  *store.Store
 	mirror *store.Mirror
 
+	// bound reports whether a promise forbids to write as leader.
+	bound func() bool
+
 	mu      sync.Mutex
 	counter uint64
+	// roster is the revision of the newest one that this agent wrote.
+	roster pool.Revision
 }
 
 var _ local.Pool = (*data)(nil)
@@ -47,6 +52,9 @@ func (d *data) Reachable() bool {
 func (d *data) Write(ctx context.Context, w local.Write) (pool.Revision, error) {
 	k := d.store.Keys()
 	txn := kv.Txn{If: []kv.Compare{k.ClaimIs(w.VM, w.Revision), k.MemberIs(d.server, w.Session)}}
+	if w.Peer != "" {
+		txn.If = append(txn.If, k.MemberIs(w.Peer, w.PeerSession))
+	}
 	if w.Claim != nil {
 		txn.Then = append(txn.Then, k.PutClaim(*w.Claim))
 	}
@@ -61,6 +69,14 @@ func (d *data) Write(ctx context.Context, w local.Write) (pool.Revision, error) 
 		txn.Then = append(txn.Then, k.PutEvent(d.named(*w.Event)))
 	}
 	return d.store.Commit(ctx, txn)
+}
+
+// WriteProgress writes an operation's record if it is unchanged and this server still has the session.
+func (d *data) WriteProgress(ctx context.Context, session pool.Session, op pool.Operation) error {
+	k := d.store.Keys()
+	_, err := d.store.Commit(ctx, kv.Txn{If: []kv.Compare{k.OperationIs(op.ID, op.Revision), k.MemberIs(d.server, session)},
+		Then: []kv.Op{k.PutOperation(op)}})
+	return err
 }
 
 // named gives an event its time-ordered ID.

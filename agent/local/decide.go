@@ -42,6 +42,8 @@ type View struct {
 	GuardPaused bool
 	// GuardKilled: the guard killed it at a deadline.
 	GuardKilled bool
+	// Moving is what is known of its way to another server.
+	Moving Moving
 	// StorageLost: this server has lost its shared storage.
 	StorageLost bool
 	// DriftDue: its disks or devices may have changed since they were compared with the registration. Unrecorded: they
@@ -87,10 +89,23 @@ const (
 	StepRelease
 	// StepWait: nothing before Decision.At.
 	StepWait
+	// StepMigrate: begin the transfer to the claim's destination.
+	StepMigrate
+	// StepLookAtJob: ask the hypervisor whether a transfer runs.
+	StepLookAtJob
+	// StepAbort: have the hypervisor give a transfer up.
+	StepAbort
+	// StepEndMigration: write HELD; the VM stays here.
+	StepEndMigration
+	// StepHandOver: write HANDED_OVER: the destination owns the VM.
+	StepHandOver
+	// StepMark: give a copy that was handed over its new epoch, and leave its CPUs stopped.
+	StepMark
 )
 
 var stepNames = [...]string{"none", "read claim", "destroy", "forget", "create", "adopt", "hold", "write held",
-	"resume", "re-assert", "arm", "disarm", "shut down", "kill", "release", "wait"}
+	"resume", "re-assert", "arm", "disarm", "shut down", "kill", "release", "wait", "migrate", "look at job", "abort",
+	"end migration", "hand over", "mark"}
 
 // String returns the step's name.
 func (s Step) String() string {
@@ -125,6 +140,10 @@ func Decide(v View) Decision {
 		return decideAssigned(v)
 	case pool.PhaseHeld, pool.PhaseReleasing:
 		return decideOwned(v)
+	case pool.PhaseMigrating:
+		return decideMigrating(v)
+	case pool.PhaseHandedOver:
+		return decideHandedOver(v)
 	default:
 		return do(StepNone, fmt.Sprintf("claim is %v", v.Claim.Phase))
 	}
@@ -142,8 +161,8 @@ func decideForeign(v View) Decision {
 		return do(StepNone, "not registered with the pool; left alone")
 	case v.HasClaim && v.Claim.Phase == pool.PhaseUnspecified:
 		return do(StepNone, "its claim cannot be read; left alone")
-	case v.HasClaim && v.Claim.Incoming != nil && v.Claim.Incoming.Server == v.Me:
-		return do(StepNone, "incoming copy")
+	case v.HasClaim && v.Claim.Phase == pool.PhaseMigrating && v.Claim.Incoming != nil && v.Claim.Incoming.Server == v.Me:
+		return decideIncoming(v)
 	case !v.Fresh:
 		return do(StepReadClaim, "here, though its claim is not ours")
 	case !v.HasClaim:
@@ -226,6 +245,8 @@ func decideOwned(v View) Decision {
 		return decideFirstRun(v)
 	case v.GuardPaused:
 		return decidePaused(v)
+	case d.State == DomainPostMigrate:
+		return decideBack(v)
 	}
 	if next := decideGuard(v); next.Step != StepNone {
 		return next

@@ -64,11 +64,6 @@ func TestDecideMakesTheStepThatItsSituationAsksFor(t *testing.T) {
 		{"a domain that the pool does not know is left alone", func() View { v := held(); v.HasClaim, v.Registered = false, false; return v }, StepNone},
 		{"a missing claim kills nothing", func() View { v := held(); v.HasClaim, v.Fresh = false, true; return v }, StepNone},
 		{"an unreadable claim kills nothing", func() View { v := held(); v.Claim = pool.Claim{VM: "web"}; v.Fresh = true; return v }, StepNone},
-		{"the destination's incoming copy is left alone", func() View {
-			v := held()
-			v.Claim.Server, v.Claim.Phase, v.Claim.Incoming = "srv-2", pool.PhaseMigrating, &pool.Incoming{Server: "srv-1", Session: 7}
-			return v
-		}, StepNone},
 		{"an older session: re-assert", func() View { v := held(); v.Claim.Session = 6; v.HeldUnder = 6; return v }, StepReassert},
 		{"re-asserted: hold under the new session", func() View { v := held(); v.HeldUnder = 6; return v }, StepHold},
 		{"held under the new session: arm", func() View { v := held(); v.Claim.Armed = false; return v }, StepArm},

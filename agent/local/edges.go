@@ -241,7 +241,10 @@ type Write struct {
 	// Stopped: also set the registration's desired state to stopped, if the registration is unchanged at this
 	// revision: the guest powered itself off.
 	Registration *pool.VM
-	Event        *pool.Event
+	// Peer, if set, must still have PeerSession: the destination of a hand-over.
+	Peer        pool.ServerID
+	PeerSession pool.Session
+	Event       *pool.Event
 }
 
 // Pool is the pool's data as this package uses it. Safe for concurrent use.
@@ -253,6 +256,8 @@ type Pool interface {
 	// Write applies w and returns the new revision. pool.ErrStale: a guard failed, nothing was written;
 	// pool.ErrOutcomeUnknown: read back first.
 	Write(ctx context.Context, w Write) (pool.Revision, error)
+	// WriteProgress writes an operation's record if it is unchanged and this server still has session.
+	WriteProgress(ctx context.Context, session pool.Session, op pool.Operation) error
 }
 
 // Session is this server's session as this package uses it.

@@ -39,6 +39,11 @@ type Config struct {
 	Session    Session
 	Hypervisor Hypervisor
 	Guard      guard.Client
+	// Peers talks to other agents about VMs that move between them; nil: none moves live.
+	Peers Peers
+	// Complete returns the definition that a VM is started from, with the passwords that its registration does not hold;
+	// nil: it is the registered one.
+	Complete func(ctx context.Context, vm pool.VM) (string, error)
 	// Drifts compares what runs with what is registered; nil: nobody does.
 	Drifts Drifts
 	// StorageLost reports whether this server has lost its shared storage.
@@ -54,6 +59,7 @@ type Reconciler struct {
 	cfg       Config
 	wake      clock.Signal
 	snapshots clock.Signal
+	transfers *clock.Group
 
 	mu      sync.Mutex
 	vms     map[pool.VMID]*tracked
@@ -81,6 +87,7 @@ type tracked struct {
 	lastWhy     string
 	reported    pool.VMState
 	drift       drifting
+	moving      outgoing
 }
 
 // guardView is what the guard last said.
@@ -98,7 +105,8 @@ func New(cfg Config) *Reconciler {
 	if cfg.Decide == nil {
 		cfg.Decide = Decide
 	}
-	return &Reconciler{cfg: cfg, wake: cfg.Clock.NewSignal(), snapshots: cfg.Clock.NewSignal(), vms: map[pool.VMID]*tracked{}, domains: map[pool.VMID]Domain{}}
+	return &Reconciler{cfg: cfg, wake: cfg.Clock.NewSignal(), snapshots: cfg.Clock.NewSignal(), transfers: clock.NewGroup(cfg.Clock),
+		vms: map[pool.VMID]*tracked{}, domains: map[pool.VMID]Domain{}}
 }
 
 // Wake is the signal to set when the session, the guard or the storage of this server changed.
@@ -132,6 +140,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	workers.Wait()
 	listen.Wait()
+	r.transfers.Wait()
 	return nil
 }
 
@@ -372,6 +381,7 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 			v.HeldUnder = h.Session
 		}
 	}
+	r.viewMoving(&v, t, snap)
 	r.viewDrift(&v, t, snap.Revision)
 	return v
 }

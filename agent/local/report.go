@@ -15,6 +15,8 @@ func observedState(v View) (pool.RunState, string) {
 		return pool.RunStopping, "asked to shut down"
 	case d.Marker != nil && !d.Marker.Started:
 		return pool.RunStarting, ""
+	case d.State == DomainPostMigrate && v.Claim.Phase == pool.PhaseMigrating && !v.Moving.WasPaused:
+		return pool.RunRunning, "" // it stands still for a moment, for the end of the copy
 	case d.State == DomainRunning && v.Differs != "":
 		return pool.RunRunning, "until its next start it differs from its registration: " + v.Differs
 	case d.State == DomainRunning:

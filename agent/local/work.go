@@ -123,6 +123,18 @@ func (r *Reconciler) carryOut(ctx context.Context, v View, d Decision, t *tracke
 		return r.resume(ctx, v)
 	case StepShutdown:
 		return r.shutdown(ctx, v, t)
+	case StepMigrate:
+		return r.migrate(ctx, v, t)
+	case StepLookAtJob:
+		return r.lookAtJob(ctx, v, t)
+	case StepAbort:
+		return r.abort(ctx, v, t)
+	case StepEndMigration:
+		return r.endMigration(ctx, v, d, t)
+	case StepHandOver:
+		return r.handOver(ctx, v, d, t)
+	case StepMark:
+		return r.mark(ctx, v)
 	case StepRelease:
 		return r.release(ctx, v, d, t)
 	}
@@ -215,7 +227,11 @@ func (r *Reconciler) remember(d Domain) {
 func (r *Reconciler) create(ctx context.Context, v View, t *tracked) error {
 	hctx, cancel := r.cfg.Clock.WithTimeout(ctx, hypervisorLimit)
 	defer cancel()
-	d, err := r.cfg.Hypervisor.Create(hctx, v.VM.XML, r.marker(v, false))
+	d, err := Domain{}, error(nil)
+	xml, err := r.complete(ctx, v.VM)
+	if err == nil {
+		d, err = r.cfg.Hypervisor.Create(hctx, xml, r.marker(v, false))
+	}
 	switch {
 	case err == nil:
 		r.remember(d)
@@ -230,6 +246,16 @@ func (r *Reconciler) create(ctx context.Context, v View, t *tracked) error {
 	}
 	r.cfg.Log.Warn("start failed", "vm", v.VM.ID, "err", err)
 	return r.release(ctx, v, Decision{Step: StepRelease, Cause: pool.CauseStartFailed, Why: err.Error()}, t)
+}
+
+// complete returns the definition with its passwords.
+func (r *Reconciler) complete(ctx context.Context, vm pool.VM) (string, error) {
+	if r.cfg.Complete == nil {
+		return vm.XML, nil
+	}
+	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, callLimit)
+	defer cancel()
+	return r.cfg.Complete(ctx, vm)
 }
 
 func (r *Reconciler) marker(v View, started bool) Marker {
@@ -279,9 +305,9 @@ func (r *Reconciler) writeHeld(ctx context.Context, v View, d Decision, t *track
 	if next.Armed {
 		_, next.Watchdog = r.GuardAnswers()
 	}
-	next.Cause, next.Detail = pool.CauseUnspecified, ""
-	if next.Phase == pool.PhaseAssigned {
+	if next.Phase == pool.PhaseAssigned || next.Phase == pool.PhaseHandedOver && d.Step == StepWriteHeld {
 		next.Phase, next.Since, next.LastServer = pool.PhaseHeld, r.cfg.Clock.Wall(), v.Me
+		next.Cause, next.Detail, next.Operation, next.Paused = pool.CauseUnspecified, "", "", false
 	}
 	rev, err := r.write(ctx, v, t, Write{Claim: &next})
 	if err != nil {
@@ -356,7 +382,7 @@ func (r *Reconciler) release(ctx context.Context, v View, d Decision, t *tracked
 	}
 	next := v.Claim
 	next.Server, next.Session, next.Phase = "", 0, pool.PhaseUnassigned
-	next.Armed, next.Watchdog, next.Incoming, next.Operation = false, 0, nil, ""
+	next.Armed, next.Watchdog, next.Incoming, next.Operation, next.Paused = false, 0, nil, "", false
 	next.LastServer, next.Cause, next.Detail, next.Since = v.Me, d.Cause, d.Why, r.cfg.Clock.Wall()
 	w := Write{Claim: &next}
 	if d.Cause == pool.CauseGuestShutdown && !v.VM.RestartOnGuestShutdown {
@@ -376,7 +402,7 @@ func (r *Reconciler) release(ctx context.Context, v View, d Decision, t *tracked
 		}
 	}
 	r.mu.Lock()
-	t.stopAsked, t.acked, t.drift = 0, 0, drifting{}
+	t.stopAsked, t.acked, t.drift, t.moving = 0, 0, drifting{}, outgoing{}
 	r.mu.Unlock()
 	r.forget(v.Claim.VM)
 	return nil

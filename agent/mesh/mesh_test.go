@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
@@ -56,6 +57,14 @@ func (m *machine) Inspect(ctx context.Context, _ string, needs []pool.Need) (api
 func (m *machine) Lookup(_ context.Context, name string) (api.FoundDomain, bool, error) {
 	d, ok := m.domains[name]
 	return d, ok, m.fails
+}
+
+func (m *machine) AdmitIncoming(context.Context, pool.OperationID, pool.VMID, pool.Epoch) error {
+	return m.fails
+}
+
+func (m *machine) Incoming(_ context.Context, op pool.OperationID, _ pool.VMID, session pool.Session) (local.Confirmed, error) {
+	return local.Confirmed{Arrived: op == "op-1", Held: session == m.session, Watchdog: 10 * time.Second}, m.fails
 }
 
 // site is a pool's servers, each with its certificate, on loopback.

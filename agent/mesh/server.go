@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/mesh/tunnel"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/wire"
@@ -23,6 +24,10 @@ type Host interface {
 	Inspect(ctx context.Context, xml string, needs []pool.Need) (api.Inspection, error)
 	// Lookup finds a domain in this server's libvirt.
 	Lookup(ctx context.Context, name string) (api.FoundDomain, bool, error)
+	// AdmitIncoming reports whether this server takes in the copy that operation op makes of vm; nil if it does.
+	AdmitIncoming(ctx context.Context, op pool.OperationID, vm pool.VMID, epoch pool.Epoch) error
+	// Incoming says how that copy stands here, under the session that its source knows.
+	Incoming(ctx context.Context, op pool.OperationID, vm pool.VMID, session pool.Session) (local.Confirmed, error)
 }
 
 // Server answers the other agents. Create it with NewServer.

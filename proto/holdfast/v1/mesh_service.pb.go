@@ -318,6 +318,112 @@ func (x *AskPromiseResponse) GetReason() string {
 	return ""
 }
 
+type AskSilenceRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	From        string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Incarnation string                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// The server that may be silent.
+	Server        string `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskSilenceRequest) Reset() {
+	*x = AskSilenceRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskSilenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskSilenceRequest) ProtoMessage() {}
+
+func (x *AskSilenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskSilenceRequest.ProtoReflect.Descriptor instead.
+func (*AskSilenceRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AskSilenceRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *AskSilenceRequest) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *AskSilenceRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+type AskSilenceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Since its latest sign of life, or since the answering server began to listen; zero while nothing was missed.
+	Silent        *durationpb.Duration `protobuf:"bytes,1,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskSilenceResponse) Reset() {
+	*x = AskSilenceResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskSilenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskSilenceResponse) ProtoMessage() {}
+
+func (x *AskSilenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskSilenceResponse.ProtoReflect.Descriptor instead.
+func (*AskSilenceResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AskSilenceResponse) GetSilent() *durationpb.Duration {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
 type InspectVMRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Xml           string                 `protobuf:"bytes,1,opt,name=xml,proto3" json:"xml,omitempty"`
@@ -328,7 +434,7 @@ type InspectVMRequest struct {
 
 func (x *InspectVMRequest) Reset() {
 	*x = InspectVMRequest{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[4]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +446,7 @@ func (x *InspectVMRequest) String() string {
 func (*InspectVMRequest) ProtoMessage() {}
 
 func (x *InspectVMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[4]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +459,7 @@ func (x *InspectVMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectVMRequest.ProtoReflect.Descriptor instead.
 func (*InspectVMRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *InspectVMRequest) GetXml() string {
@@ -384,7 +490,7 @@ type InspectVMResponse struct {
 
 func (x *InspectVMResponse) Reset() {
 	*x = InspectVMResponse{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[5]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +502,7 @@ func (x *InspectVMResponse) String() string {
 func (*InspectVMResponse) ProtoMessage() {}
 
 func (x *InspectVMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[5]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +515,7 @@ func (x *InspectVMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectVMResponse.ProtoReflect.Descriptor instead.
 func (*InspectVMResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InspectVMResponse) GetMissing() []string {
@@ -442,7 +548,7 @@ type LookupDomainRequest struct {
 
 func (x *LookupDomainRequest) Reset() {
 	*x = LookupDomainRequest{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[6]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +560,7 @@ func (x *LookupDomainRequest) String() string {
 func (*LookupDomainRequest) ProtoMessage() {}
 
 func (x *LookupDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[6]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +573,7 @@ func (x *LookupDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupDomainRequest.ProtoReflect.Descriptor instead.
 func (*LookupDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LookupDomainRequest) GetDomain() string {
@@ -495,7 +601,7 @@ type LookupDomainResponse struct {
 
 func (x *LookupDomainResponse) Reset() {
 	*x = LookupDomainResponse{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[7]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +613,7 @@ func (x *LookupDomainResponse) String() string {
 func (*LookupDomainResponse) ProtoMessage() {}
 
 func (x *LookupDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[7]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +626,7 @@ func (x *LookupDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupDomainResponse.ProtoReflect.Descriptor instead.
 func (*LookupDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LookupDomainResponse) GetFound() bool {
@@ -584,7 +690,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[8]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +702,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[8]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +715,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TunnelRequest) GetOpen() *TunnelOpen {
@@ -638,7 +744,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[9]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +756,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[9]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +769,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TunnelOpen) GetOperation() string {
@@ -699,7 +805,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[10]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +817,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[10]
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +830,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TunnelResponse) GetEnd() bool {
@@ -737,6 +843,236 @@ func (x *TunnelResponse) GetEnd() bool {
 func (x *TunnelResponse) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+type PrepareIncomingRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Vm        string                 `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
+	// Of the claim under which the copy is made.
+	Epoch         int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareIncomingRequest) Reset() {
+	*x = PrepareIncomingRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareIncomingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareIncomingRequest) ProtoMessage() {}
+
+func (x *PrepareIncomingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareIncomingRequest.ProtoReflect.Descriptor instead.
+func (*PrepareIncomingRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PrepareIncomingRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *PrepareIncomingRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *PrepareIncomingRequest) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type PrepareIncomingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Directory, on both servers, of the sockets of this migration; a name that nobody can guess.
+	Directory     string `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareIncomingResponse) Reset() {
+	*x = PrepareIncomingResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareIncomingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareIncomingResponse) ProtoMessage() {}
+
+func (x *PrepareIncomingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareIncomingResponse.ProtoReflect.Descriptor instead.
+func (*PrepareIncomingResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PrepareIncomingResponse) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+type ConfirmIncomingRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Vm        string                 `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
+	// The session of the answering server that the claim names.
+	Session       int64 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmIncomingRequest) Reset() {
+	*x = ConfirmIncomingRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmIncomingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmIncomingRequest) ProtoMessage() {}
+
+func (x *ConfirmIncomingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmIncomingRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmIncomingRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ConfirmIncomingRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *ConfirmIncomingRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *ConfirmIncomingRequest) GetSession() int64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+type ConfirmIncomingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The copy of this operation is there, complete, and its CPUs never ran.
+	Arrived bool `protobuf:"varint,1,opt,name=arrived,proto3" json:"arrived,omitempty"`
+	// The guard there holds the copy's process under that session.
+	Held bool `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`
+	// Time-out of the watchdog behind that guard; absent without one.
+	Watchdog      *durationpb.Duration `protobuf:"bytes,3,opt,name=watchdog,proto3" json:"watchdog,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmIncomingResponse) Reset() {
+	*x = ConfirmIncomingResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmIncomingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmIncomingResponse) ProtoMessage() {}
+
+func (x *ConfirmIncomingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmIncomingResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmIncomingResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ConfirmIncomingResponse) GetArrived() bool {
+	if x != nil {
+		return x.Arrived
+	}
+	return false
+}
+
+func (x *ConfirmIncomingResponse) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *ConfirmIncomingResponse) GetWatchdog() *durationpb.Duration {
+	if x != nil {
+		return x.Watchdog
 	}
 	return nil
 }
@@ -761,7 +1097,13 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x04hold\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04hold\"H\n" +
 	"\x12AskPromiseResponse\x12\x1a\n" +
 	"\bpromised\x18\x01 \x01(\bR\bpromised\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"M\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"a\n" +
+	"\x11AskSilenceRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\tR\x06server\"G\n" +
+	"\x12AskSilenceResponse\x121\n" +
+	"\x06silent\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06silent\"M\n" +
 	"\x10InspectVMRequest\x12\x10\n" +
 	"\x03xml\x18\x01 \x01(\tR\x03xml\x12'\n" +
 	"\x05needs\x18\x02 \x03(\v2\x11.holdfast.v1.NeedR\x05needs\"e\n" +
@@ -791,17 +1133,35 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x06socket\x18\x03 \x01(\x0e2\x19.holdfast.v1.TunnelSocketR\x06socket\"6\n" +
 	"\x0eTunnelResponse\x12\x10\n" +
 	"\x03end\x18\x01 \x01(\bR\x03end\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*b\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\\\n" +
+	"\x16PrepareIncomingRequest\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x12\x0e\n" +
+	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\"7\n" +
+	"\x17PrepareIncomingResponse\x12\x1c\n" +
+	"\tdirectory\x18\x01 \x01(\tR\tdirectory\"`\n" +
+	"\x16ConfirmIncomingRequest\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x12\x0e\n" +
+	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x18\n" +
+	"\asession\x18\x03 \x01(\x03R\asession\"~\n" +
+	"\x17ConfirmIncomingResponse\x12\x18\n" +
+	"\aarrived\x18\x01 \x01(\bR\aarrived\x12\x12\n" +
+	"\x04held\x18\x02 \x01(\bR\x04held\x125\n" +
+	"\bwatchdog\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bwatchdog*b\n" +
 	"\fTunnelSocket\x12\x1d\n" +
 	"\x19TUNNEL_SOCKET_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TUNNEL_SOCKET_LIBVIRT\x10\x01\x12\x18\n" +
-	"\x14TUNNEL_SOCKET_STREAM\x10\x022\x81\x03\n" +
+	"\x14TUNNEL_SOCKET_STREAM\x10\x022\x8c\x05\n" +
 	"\vMeshService\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12M\n" +
 	"\n" +
-	"AskPromise\x12\x1e.holdfast.v1.AskPromiseRequest\x1a\x1f.holdfast.v1.AskPromiseResponse\x12J\n" +
+	"AskPromise\x12\x1e.holdfast.v1.AskPromiseRequest\x1a\x1f.holdfast.v1.AskPromiseResponse\x12M\n" +
+	"\n" +
+	"AskSilence\x12\x1e.holdfast.v1.AskSilenceRequest\x1a\x1f.holdfast.v1.AskSilenceResponse\x12J\n" +
 	"\tInspectVM\x12\x1d.holdfast.v1.InspectVMRequest\x1a\x1e.holdfast.v1.InspectVMResponse\x12S\n" +
-	"\fLookupDomain\x12 .holdfast.v1.LookupDomainRequest\x1a!.holdfast.v1.LookupDomainResponse\x12E\n" +
+	"\fLookupDomain\x12 .holdfast.v1.LookupDomainRequest\x1a!.holdfast.v1.LookupDomainResponse\x12\\\n" +
+	"\x0fPrepareIncoming\x12#.holdfast.v1.PrepareIncomingRequest\x1a$.holdfast.v1.PrepareIncomingResponse\x12\\\n" +
+	"\x0fConfirmIncoming\x12#.holdfast.v1.ConfirmIncomingRequest\x1a$.holdfast.v1.ConfirmIncomingResponse\x12E\n" +
 	"\x06Tunnel\x12\x1a.holdfast.v1.TunnelRequest\x1a\x1b.holdfast.v1.TunnelResponse(\x010\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
@@ -817,43 +1177,57 @@ func file_holdfast_v1_mesh_service_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_mesh_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_holdfast_v1_mesh_service_proto_goTypes = []any{
-	(TunnelSocket)(0),            // 0: holdfast.v1.TunnelSocket
-	(*PingRequest)(nil),          // 1: holdfast.v1.PingRequest
-	(*PingResponse)(nil),         // 2: holdfast.v1.PingResponse
-	(*AskPromiseRequest)(nil),    // 3: holdfast.v1.AskPromiseRequest
-	(*AskPromiseResponse)(nil),   // 4: holdfast.v1.AskPromiseResponse
-	(*InspectVMRequest)(nil),     // 5: holdfast.v1.InspectVMRequest
-	(*InspectVMResponse)(nil),    // 6: holdfast.v1.InspectVMResponse
-	(*LookupDomainRequest)(nil),  // 7: holdfast.v1.LookupDomainRequest
-	(*LookupDomainResponse)(nil), // 8: holdfast.v1.LookupDomainResponse
-	(*TunnelRequest)(nil),        // 9: holdfast.v1.TunnelRequest
-	(*TunnelOpen)(nil),           // 10: holdfast.v1.TunnelOpen
-	(*TunnelResponse)(nil),       // 11: holdfast.v1.TunnelResponse
-	(*durationpb.Duration)(nil),  // 12: google.protobuf.Duration
-	(*Need)(nil),                 // 13: holdfast.v1.Need
+	(TunnelSocket)(0),               // 0: holdfast.v1.TunnelSocket
+	(*PingRequest)(nil),             // 1: holdfast.v1.PingRequest
+	(*PingResponse)(nil),            // 2: holdfast.v1.PingResponse
+	(*AskPromiseRequest)(nil),       // 3: holdfast.v1.AskPromiseRequest
+	(*AskPromiseResponse)(nil),      // 4: holdfast.v1.AskPromiseResponse
+	(*AskSilenceRequest)(nil),       // 5: holdfast.v1.AskSilenceRequest
+	(*AskSilenceResponse)(nil),      // 6: holdfast.v1.AskSilenceResponse
+	(*InspectVMRequest)(nil),        // 7: holdfast.v1.InspectVMRequest
+	(*InspectVMResponse)(nil),       // 8: holdfast.v1.InspectVMResponse
+	(*LookupDomainRequest)(nil),     // 9: holdfast.v1.LookupDomainRequest
+	(*LookupDomainResponse)(nil),    // 10: holdfast.v1.LookupDomainResponse
+	(*TunnelRequest)(nil),           // 11: holdfast.v1.TunnelRequest
+	(*TunnelOpen)(nil),              // 12: holdfast.v1.TunnelOpen
+	(*TunnelResponse)(nil),          // 13: holdfast.v1.TunnelResponse
+	(*PrepareIncomingRequest)(nil),  // 14: holdfast.v1.PrepareIncomingRequest
+	(*PrepareIncomingResponse)(nil), // 15: holdfast.v1.PrepareIncomingResponse
+	(*ConfirmIncomingRequest)(nil),  // 16: holdfast.v1.ConfirmIncomingRequest
+	(*ConfirmIncomingResponse)(nil), // 17: holdfast.v1.ConfirmIncomingResponse
+	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
+	(*Need)(nil),                    // 19: holdfast.v1.Need
 }
 var file_holdfast_v1_mesh_service_proto_depIdxs = []int32{
-	12, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
-	13, // 1: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
-	10, // 2: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
-	0,  // 3: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
-	1,  // 4: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
-	3,  // 5: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
-	5,  // 6: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
-	7,  // 7: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
-	9,  // 8: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
-	2,  // 9: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
-	4,  // 10: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
-	6,  // 11: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
-	8,  // 12: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
-	11, // 13: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
-	9,  // [9:14] is the sub-list for method output_type
-	4,  // [4:9] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	18, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
+	18, // 1: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
+	19, // 2: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
+	12, // 3: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
+	0,  // 4: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
+	18, // 5: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
+	1,  // 6: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
+	3,  // 7: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
+	5,  // 8: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
+	7,  // 9: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
+	9,  // 10: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
+	14, // 11: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
+	16, // 12: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
+	11, // 13: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
+	2,  // 14: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
+	4,  // 15: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
+	6,  // 16: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
+	8,  // 17: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
+	10, // 18: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
+	15, // 19: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
+	17, // 20: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
+	13, // 21: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
+	14, // [14:22] is the sub-list for method output_type
+	6,  // [6:14] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_mesh_service_proto_init() }
@@ -868,7 +1242,7 @@ func file_holdfast_v1_mesh_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_mesh_service_proto_rawDesc), len(file_holdfast_v1_mesh_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

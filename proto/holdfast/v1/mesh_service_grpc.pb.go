@@ -19,11 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MeshService_Ping_FullMethodName         = "/holdfast.v1.MeshService/Ping"
-	MeshService_AskPromise_FullMethodName   = "/holdfast.v1.MeshService/AskPromise"
-	MeshService_InspectVM_FullMethodName    = "/holdfast.v1.MeshService/InspectVM"
-	MeshService_LookupDomain_FullMethodName = "/holdfast.v1.MeshService/LookupDomain"
-	MeshService_Tunnel_FullMethodName       = "/holdfast.v1.MeshService/Tunnel"
+	MeshService_Ping_FullMethodName            = "/holdfast.v1.MeshService/Ping"
+	MeshService_AskPromise_FullMethodName      = "/holdfast.v1.MeshService/AskPromise"
+	MeshService_AskSilence_FullMethodName      = "/holdfast.v1.MeshService/AskSilence"
+	MeshService_InspectVM_FullMethodName       = "/holdfast.v1.MeshService/InspectVM"
+	MeshService_LookupDomain_FullMethodName    = "/holdfast.v1.MeshService/LookupDomain"
+	MeshService_PrepareIncoming_FullMethodName = "/holdfast.v1.MeshService/PrepareIncoming"
+	MeshService_ConfirmIncoming_FullMethodName = "/holdfast.v1.MeshService/ConfirmIncoming"
+	MeshService_Tunnel_FullMethodName          = "/holdfast.v1.MeshService/Tunnel"
 )
 
 // MeshServiceClient is the client API for MeshService service.
@@ -38,10 +41,18 @@ type MeshServiceClient interface {
 	// cannot reach etcd either, binds it from before the answer leaves, and is kept even if etcd is back before it is
 	// over. Ask again and again; each promise stands for itself. docs/safety.md, "Failsafe".
 	AskPromise(ctx context.Context, in *AskPromiseRequest, opts ...grpc.CallOption) (*AskPromiseResponse, error)
+	// Asks how long a third server has given the answering one no sign of life. It begins to listen when it is asked
+	// first, and goes on while it is asked again and again.
+	AskSilence(ctx context.Context, in *AskSilenceRequest, opts ...grpc.CallOption) (*AskSilenceResponse, error)
 	// Checks a VM's needs on the answering server and reads the definition through its libvirt.
 	InspectVM(ctx context.Context, in *InspectVMRequest, opts ...grpc.CallOption) (*InspectVMResponse, error)
 	// Returns the definition of a domain that the answering server's libvirt knows.
 	LookupDomain(ctx context.Context, in *LookupDomainRequest, opts ...grpc.CallOption) (*LookupDomainResponse, error)
+	// Asks the answering server, the destination of a live migration, to take the copy in: it reads the VM's claim and
+	// consents only if that names both servers and the operation.
+	PrepareIncoming(ctx context.Context, in *PrepareIncomingRequest, opts ...grpc.CallOption) (*PrepareIncomingResponse, error)
+	// Asks the destination of a live migration how its copy stands. docs/safety.md, "Live migration".
+	ConfirmIncoming(ctx context.Context, in *ConfirmIncomingRequest, opts ...grpc.CallOption) (*ConfirmIncomingResponse, error)
 	// Carries one connection of a live migration to a UNIX socket of the answering server, as bytes, both ways. The
 	// caller must own the VM under a claim that names the operation and the answering server as its destination; the
 	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
@@ -77,6 +88,16 @@ func (c *meshServiceClient) AskPromise(ctx context.Context, in *AskPromiseReques
 	return out, nil
 }
 
+func (c *meshServiceClient) AskSilence(ctx context.Context, in *AskSilenceRequest, opts ...grpc.CallOption) (*AskSilenceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AskSilenceResponse)
+	err := c.cc.Invoke(ctx, MeshService_AskSilence_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *meshServiceClient) InspectVM(ctx context.Context, in *InspectVMRequest, opts ...grpc.CallOption) (*InspectVMResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InspectVMResponse)
@@ -91,6 +112,26 @@ func (c *meshServiceClient) LookupDomain(ctx context.Context, in *LookupDomainRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LookupDomainResponse)
 	err := c.cc.Invoke(ctx, MeshService_LookupDomain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *meshServiceClient) PrepareIncoming(ctx context.Context, in *PrepareIncomingRequest, opts ...grpc.CallOption) (*PrepareIncomingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PrepareIncomingResponse)
+	err := c.cc.Invoke(ctx, MeshService_PrepareIncoming_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *meshServiceClient) ConfirmIncoming(ctx context.Context, in *ConfirmIncomingRequest, opts ...grpc.CallOption) (*ConfirmIncomingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmIncomingResponse)
+	err := c.cc.Invoke(ctx, MeshService_ConfirmIncoming_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +163,18 @@ type MeshServiceServer interface {
 	// cannot reach etcd either, binds it from before the answer leaves, and is kept even if etcd is back before it is
 	// over. Ask again and again; each promise stands for itself. docs/safety.md, "Failsafe".
 	AskPromise(context.Context, *AskPromiseRequest) (*AskPromiseResponse, error)
+	// Asks how long a third server has given the answering one no sign of life. It begins to listen when it is asked
+	// first, and goes on while it is asked again and again.
+	AskSilence(context.Context, *AskSilenceRequest) (*AskSilenceResponse, error)
 	// Checks a VM's needs on the answering server and reads the definition through its libvirt.
 	InspectVM(context.Context, *InspectVMRequest) (*InspectVMResponse, error)
 	// Returns the definition of a domain that the answering server's libvirt knows.
 	LookupDomain(context.Context, *LookupDomainRequest) (*LookupDomainResponse, error)
+	// Asks the answering server, the destination of a live migration, to take the copy in: it reads the VM's claim and
+	// consents only if that names both servers and the operation.
+	PrepareIncoming(context.Context, *PrepareIncomingRequest) (*PrepareIncomingResponse, error)
+	// Asks the destination of a live migration how its copy stands. docs/safety.md, "Live migration".
+	ConfirmIncoming(context.Context, *ConfirmIncomingRequest) (*ConfirmIncomingResponse, error)
 	// Carries one connection of a live migration to a UNIX socket of the answering server, as bytes, both ways. The
 	// caller must own the VM under a claim that names the operation and the answering server as its destination; the
 	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
@@ -147,11 +196,20 @@ func (UnimplementedMeshServiceServer) Ping(context.Context, *PingRequest) (*Ping
 func (UnimplementedMeshServiceServer) AskPromise(context.Context, *AskPromiseRequest) (*AskPromiseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AskPromise not implemented")
 }
+func (UnimplementedMeshServiceServer) AskSilence(context.Context, *AskSilenceRequest) (*AskSilenceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AskSilence not implemented")
+}
 func (UnimplementedMeshServiceServer) InspectVM(context.Context, *InspectVMRequest) (*InspectVMResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method InspectVM not implemented")
 }
 func (UnimplementedMeshServiceServer) LookupDomain(context.Context, *LookupDomainRequest) (*LookupDomainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LookupDomain not implemented")
+}
+func (UnimplementedMeshServiceServer) PrepareIncoming(context.Context, *PrepareIncomingRequest) (*PrepareIncomingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PrepareIncoming not implemented")
+}
+func (UnimplementedMeshServiceServer) ConfirmIncoming(context.Context, *ConfirmIncomingRequest) (*ConfirmIncomingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmIncoming not implemented")
 }
 func (UnimplementedMeshServiceServer) Tunnel(grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]) error {
 	return status.Error(codes.Unimplemented, "method Tunnel not implemented")
@@ -213,6 +271,24 @@ func _MeshService_AskPromise_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MeshService_AskSilence_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AskSilenceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MeshServiceServer).AskSilence(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MeshService_AskSilence_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MeshServiceServer).AskSilence(ctx, req.(*AskSilenceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MeshService_InspectVM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(InspectVMRequest)
 	if err := dec(in); err != nil {
@@ -249,6 +325,42 @@ func _MeshService_LookupDomain_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MeshService_PrepareIncoming_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PrepareIncomingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MeshServiceServer).PrepareIncoming(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MeshService_PrepareIncoming_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MeshServiceServer).PrepareIncoming(ctx, req.(*PrepareIncomingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MeshService_ConfirmIncoming_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmIncomingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MeshServiceServer).ConfirmIncoming(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MeshService_ConfirmIncoming_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MeshServiceServer).ConfirmIncoming(ctx, req.(*ConfirmIncomingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MeshService_Tunnel_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(MeshServiceServer).Tunnel(&grpc.GenericServerStream[TunnelRequest, TunnelResponse]{ServerStream: stream})
 }
@@ -272,12 +384,24 @@ var MeshService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MeshService_AskPromise_Handler,
 		},
 		{
+			MethodName: "AskSilence",
+			Handler:    _MeshService_AskSilence_Handler,
+		},
+		{
 			MethodName: "InspectVM",
 			Handler:    _MeshService_InspectVM_Handler,
 		},
 		{
 			MethodName: "LookupDomain",
 			Handler:    _MeshService_LookupDomain_Handler,
+		},
+		{
+			MethodName: "PrepareIncoming",
+			Handler:    _MeshService_PrepareIncoming_Handler,
+		},
+		{
+			MethodName: "ConfirmIncoming",
+			Handler:    _MeshService_ConfirmIncoming_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,89 @@
+package local
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+)
+
+// Admits reports whether this server, as a destination, takes in the copy that operation op makes of vm under a claim
+// of epoch; nil if it does. The claim is read linearizably. It is ErrUnavailable while a leftover is being cleared.
+func (r *Reconciler) Admits(ctx context.Context, op pool.OperationID, vm pool.VMID, epoch pool.Epoch) error {
+	rctx, cancel := r.cfg.Clock.WithTimeout(ctx, callLimit)
+	c, ok, err := r.cfg.Pool.ReadClaim(rctx, vm)
+	cancel()
+	session := r.cfg.Session.ID()
+	switch {
+	case err != nil:
+		return err
+	case !ok || c.Phase != pool.PhaseMigrating || c.Incoming == nil || c.Incoming.Server != r.cfg.Server || c.Operation != op || c.Epoch != epoch || op == "":
+		return fmt.Errorf("no migration of %s to %s by operation %s is under way: %w", vm, r.cfg.Server, op, pool.ErrRefused)
+	case session == 0 || c.Incoming.Session != session:
+		return fmt.Errorf("%s has another session than the one that was to take %s in: %w", r.cfg.Server, vm, pool.ErrRefused)
+	}
+	d, found, err := r.lookFor(ctx, vm)
+	if err != nil || !found {
+		return err
+	}
+	r.wake.Set()
+	return fmt.Errorf("%s still has a domain of %s (%v): %w", r.cfg.Server, vm, d.Process, pool.ErrUnavailable)
+}
+
+// Incoming says how the copy that operation op made of vm stands here, for its source. session is the one of this
+// server that the source's claim names.
+func (r *Reconciler) Incoming(ctx context.Context, op pool.OperationID, vm pool.VMID, session pool.Session) (Confirmed, error) {
+	if now := r.cfg.Session.ID(); now == 0 || now != session {
+		return Confirmed{}, fmt.Errorf("%s has another session: %w", r.cfg.Server, pool.ErrRefused)
+	}
+	d, found, err := r.lookFor(ctx, vm)
+	if err != nil {
+		return Confirmed{}, err
+	}
+	if !found || d.State != DomainPaused || d.Marker == nil || d.Marker.Operation != op || d.Marker.Started || op == "" {
+		return Confirmed{}, nil
+	}
+	out := Confirmed{Arrived: true}
+	if r.cfg.Guard == nil {
+		return out, nil
+	}
+	gctx, cancel := r.cfg.Clock.WithTimeout(ctx, guardLimit)
+	defer cancel()
+	st, err := r.cfg.Guard.Status(gctx)
+	if err != nil || !st.Armed {
+		return out, nil //nolint:nilerr // a guard that does not answer holds nothing, as far as anybody may assume
+	}
+	out.Held = holds(st, d, session)
+	if out.Held {
+		out.Watchdog = st.Watchdog
+	} else {
+		r.wake.Set()
+	}
+	return out, nil
+}
+
+func holds(st guard.Status, d Domain, session pool.Session) bool {
+	for _, h := range st.Held {
+		if h.VM == d.VM && h.Process == d.Process && h.Session == session {
+			return true
+		}
+	}
+	return false
+}
+
+// lookFor lists the domains anew and finds a live one of vm.
+func (r *Reconciler) lookFor(ctx context.Context, vm pool.VMID) (Domain, bool, error) {
+	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, callLimit)
+	defer cancel()
+	list, err := r.cfg.Hypervisor.Domains(ctx)
+	if err != nil {
+		return Domain{}, false, err
+	}
+	for _, d := range list {
+		if d.VM == vm && d.State != DomainGone {
+			return d, true, nil
+		}
+	}
+	return Domain{}, false, nil
+}
