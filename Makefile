@@ -46,9 +46,11 @@ build: ## build the binaries into bin/
 	@if [ -d console/tui ]; then set -x; CGO_ENABLED=0 $(BUILD) -o bin/holdfast-console ./console/tui; fi
 
 .PHONY: generate
-generate: tools ## write the Go code of the API from proto/
+generate: tools ## write the Go code of the API, and the schemas of etcd's values, from proto/
 	find proto -name '*.pb.go' -delete
 	buf generate
+	rm -rf docs/schemas
+	buf generate --template buf.schemas.yaml
 
 .PHONY: fmt
 fmt: tools ## format Go and proto files
@@ -101,8 +103,10 @@ lint-breaking: tools
 lint-generated: tools
 	@rm -rf $(CACHE)/generated && mkdir -p $(CACHE)/generated/proto
 	@buf generate -o $(CACHE)/generated
+	@buf generate --template buf.schemas.yaml -o $(CACHE)/generated
 	@diff -ru --exclude='*.proto' --exclude='*_test.go' --exclude='doc.go' $(CACHE)/generated/proto proto \
-		|| { echo "proto/: generated code is out of date: make generate" >&2; exit 1; }
+		&& diff -ru $(CACHE)/generated/docs/schemas docs/schemas \
+		|| { echo "proto/ or docs/schemas: generated files are out of date: make generate" >&2; exit 1; }
 
 .PHONY: lint-tidy
 lint-tidy:

@@ -70,6 +70,7 @@ type demoBed struct {
 	t       *testing.T
 	control string
 	agents  []string
+	etcd    string
 	client  *rpc.Client
 	printed *output
 }
@@ -81,6 +82,7 @@ func startDemo(t *testing.T) *demoBed {
 	for i := range 3 {
 		b.agents = append(b.agents, fmt.Sprintf("127.0.0.1:%d", port+i))
 	}
+	b.etcd = fmt.Sprintf("127.0.0.1:%d", port+3)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
