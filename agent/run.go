@@ -58,16 +58,17 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		return fmt.Errorf("make run_dir: %w", err)
 	}
 	clk := clock.Real()
-	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c)})
+	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c), UnsafeMigration: c.Migration.Unsafe})
 	var agent *app.Agent
 	h := host{virt: hv, agent: func() *app.Agent { return agent }}
 	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Snapshot() },
 		func(s pool.ServerID) *tls.Config { return id.Client(string(s)) })
 	defer peers.Close()
+	ends := newTunnels(c, hv, clk, log)
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
-		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers,
-		Definitions: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
+		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
+		Definitions: definitions{}, Passwords: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		CheckTTL: func(ttl time.Duration) error { return errors.Join(c.CheckTTL(ttl), c.CheckWatchdog(ttl)) },
 	})
 	if err != nil {
@@ -75,8 +76,9 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	}
 	srv := grpc.NewServer(rpc.ServerOptions(id.Server(true))...)
 	registerServices(srv, agent)
-	pb.RegisterMeshServiceServer(srv, mesh.NewServer(pool.ServerID(c.Server), version.Version,
-		func() string { return agent.Snapshot().Config.Incarnation }, h))
+	answers := mesh.NewServer(pool.ServerID(c.Server), version.Version, func() string { return agent.Snapshot().Config.Incarnation }, h)
+	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
+	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
 	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run,
 		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) }}, log)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
@@ -23,6 +24,8 @@ type memory struct {
 	before func()
 	lost   bool
 	events int
+	// last is the change that was applied last.
+	last pool.Change
 }
 
 func (m *memory) Snapshot() *pool.Snapshot {
@@ -65,6 +68,7 @@ func (m *memory) Apply(_ context.Context, c pool.Change) (pool.Revision, error) 
 	if err := m.check(c); err != nil {
 		return 0, err
 	}
+	m.last = c
 	m.change(func(s *pool.Snapshot) {
 		rev := s.Revision
 		if c.Config != nil {
@@ -161,14 +165,19 @@ func (f *fakeServers) Lookup(_ context.Context, id pool.ServerID, _ string) (Fou
 	return d, ok, nil
 }
 
-// fakeDefinitions takes the XML for the name.
+// fakeDefinitions takes the XML for the name; after a colon comes a password.
 type fakeDefinitions struct{}
 
 func (fakeDefinitions) Parse(xml string) (Definition, error) {
 	if xml == "bad" {
 		return Definition{}, fmt.Errorf("no <name>: %w", pool.ErrInvalid)
 	}
-	return Definition{Name: xml, UUID: "uuid-of-" + xml, XML: xml, MemoryBytes: 1 << 30, CPUs: 1, DiskLocks: true, Movable: true}, nil
+	var passwords map[string]string
+	xml, password, ok := strings.Cut(xml, ":")
+	if ok {
+		passwords = map[string]string{"graphics/vnc/0/passwd": password}
+	}
+	return Definition{Name: xml, UUID: "uuid-of-" + xml, XML: xml, Passwords: passwords, MemoryBytes: 1 << 30, CPUs: 1, DiskLocks: true, Movable: true}, nil
 }
 
 // bench is an API on a pool of three servers and two VMs.

@@ -131,8 +131,12 @@ func (s *Server) registerChange(snap *pool.Snapshot, vm pool.VM, reg *registrati
 		claim.Cause, claim.Detail, claim.LastServer = pool.CauseUnspecified, "", f.Server
 		text = "%s registered %s, which goes on running on " + string(f.Server)
 	}
-	return pool.Change{VMs: []pool.VM{vm}, Claims: []pool.Claim{claim},
-		Events: []pool.Event{s.event("VM_REGISTERED", m, claim.Server, vm.ID, text, m.By, vm.ID)}}, nil
+	change := pool.Change{VMs: []pool.VM{vm}, Claims: []pool.Claim{claim},
+		Events: []pool.Event{s.event("VM_REGISTERED", m, claim.Server, vm.ID, text, m.By, vm.ID)}}
+	if len(reg.def.Passwords) > 0 {
+		change.Secrets = []pool.Secrets{{VM: vm.ID, Passwords: reg.def.Passwords}}
+	}
+	return change, nil
 }
 
 // definition reads the XML that was given, or that of the domain that was named.

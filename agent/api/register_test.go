@@ -34,6 +34,27 @@ func TestAVMIsRegisteredStoppedTogetherWithItsClaim(t *testing.T) {
 	}
 }
 
+func TestPasswordsOfADefinitionAreKeptApartAndShownToNobody(t *testing.T) {
+	b := newBench(t)
+	r, err := b.RegisterVM(as(t), &pb.RegisterVMRequest{Xml: "new:hush"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := r.String(); strings.Contains(text, "hush") {
+		t.Errorf("the answer tells it: %s", text)
+	}
+	last := b.pool.last
+	if len(last.VMs) != 1 || len(last.Secrets) != 1 || last.Secrets[0].VM != "new" || last.Secrets[0].Passwords["graphics/vnc/0/passwd"] != "hush" {
+		t.Errorf("the registration and its passwords are not one change: %+v", last)
+	}
+	if vm, _ := b.pool.Snapshot().VMs.Get("new"); strings.Contains(vm.XML, "hush") {
+		t.Errorf("the registration holds it: %s", vm.XML)
+	}
+	if _, err := b.RegisterVM(as(t), &pb.RegisterVMRequest{Xml: "other"}); err != nil || len(b.pool.last.Secrets) != 0 {
+		t.Errorf("without passwords: %v, %v", b.pool.last.Secrets, err)
+	}
+}
+
 // sayLacks makes a server say in its record what it lacks for a VM, once that is registered, as its agent does.
 func (b *bench) sayLacks(t *testing.T, server pool.ServerID, vm pool.VMID, lack string) {
 	ctx, sig := t.Context(), clock.Real().NewSignal()

@@ -58,9 +58,11 @@ type Servers interface {
 
 // Definition is what a domain XML says, checked and cleaned.
 type Definition struct {
-	Name        string
-	UUID        string
+	Name string
+	UUID string
+	// XML is without passwords; Passwords has them, by their place in it.
 	XML         string
+	Passwords   map[string]string
 	MemoryBytes int64
 	CPUs        int
 	Needs       []pool.Need

@@ -60,7 +60,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	client := c.p.Etcd.Client(p, s.Name)
 	edges := app.Edges{
 		Clock: p, Store: client, Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper, Drifts: a.hyper,
-		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Servers: &peers{a}, Definitions: definitions{},
+		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Servers: &peers{a}, Asker: &peers{a}, Roster: &rosterMemory{s, p}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },
 		Shared:     c.p.shared,
@@ -145,7 +145,11 @@ func (definitions) Parse(xml string) (api.Definition, error) {
 	if err != nil {
 		return api.Definition{}, err
 	}
-	return api.Definition{Name: d.Name, UUID: d.UUID, XML: text, MemoryBytes: d.MemoryBytes, CPUs: d.CPUs, Needs: d.Needs,
+	text, passwords, err := definition.TakeSecrets(text)
+	if err != nil {
+		return api.Definition{}, err
+	}
+	return api.Definition{Name: d.Name, UUID: d.UUID, XML: text, Passwords: passwords, MemoryBytes: d.MemoryBytes, CPUs: d.CPUs, Needs: d.Needs,
 		DiskLocks: d.DiskLocks, Movable: d.Movable, Notes: d.Notes}, nil
 }
 

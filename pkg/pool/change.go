@@ -13,6 +13,8 @@ type Change struct {
 	Fences     []Fence
 	Operations []Operation
 	Events     []Event
+	// Secrets are written without a compare: with the registration that they belong to.
+	Secrets []Secrets
 
 	// RemoveServers and RemoveVMs delete registrations and all that hangs on them (states, homes, fences, secrets),
 	// compared like records. RemoveClaims deletes claims, compared; a VM with a claim must name it here.

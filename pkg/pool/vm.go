@@ -107,6 +107,12 @@ type VM struct {
 	Revision     Revision
 }
 
+// Secrets are the passwords that were taken out of a VM's definition, by their place in it. They are in no snapshot.
+type Secrets struct {
+	VM        VMID
+	Passwords map[string]string
+}
+
 // DefaultVM returns the policy of a newly registered VM; HA is off, it is wanted stopped.
 func DefaultVM(id VMID) VM {
 	return VM{ID: id, Priority: PriorityMedium, Restarts: 1, Relocations: 1, Window: 10 * time.Minute,

@@ -53,6 +53,9 @@ func (k Keys) FromPool(c pool.Change) Change {
 	for _, v := range c.SameServers {
 		t.If = append(t.If, k.ServerIs(v.ID, v.Revision))
 	}
+	for _, v := range c.Secrets {
+		t.Then = append(t.Then, k.PutSecrets(v))
+	}
 	for _, v := range c.Alerts {
 		t.Then = append(t.Then, k.PutAlert(v))
 	}

@@ -190,12 +190,38 @@ func TestPasswordsAreTakenOutAndPutBack(t *testing.T) {
 	if err != nil || secrets["graphics/vnc/0/passwd"] != "s3<ret" {
 		t.Fatalf("got %v, %v", secrets, err)
 	}
-	if strings.Contains(open, "s3") {
-		t.Error("the password is still there")
+	if strings.Contains(open, "s3") || !strings.Contains(open, "passwd=''") {
+		t.Error("the password is still there, or its place is not, and the display would open to everybody")
+	}
+	if lacks, err := LacksSecrets(open); err != nil || !lacks {
+		t.Errorf("lacks nothing, %v", err)
+	}
+	if lacks, err := LacksSecrets(text); err != nil || lacks {
+		t.Errorf("a whole definition lacks something, %v", err)
 	}
 	back, err := PutSecrets(open, secrets)
 	if err != nil || !strings.Contains(back, "passwd='s3&lt;ret'") {
 		t.Errorf("got %v:\n%s", err, back)
+	}
+	if again, none, err := TakeSecrets(open); err != nil || len(none) != 0 || again != open {
+		t.Errorf("taken twice: %v, %v", none, err)
+	}
+}
+
+func TestEveryKindOfPasswordIsTakenOut(t *testing.T) {
+	text := domain(`<graphics type='vnc' passwd='hush-vnc'/><graphics type='spice' passwd='hush-spice' passwdValidTo='2030-01-01T00:00:00'/>
+		<disk type='network' device='cdrom'><source protocol='https' name='a.iso'><cookies><cookie name='key'>hush-cookie</cookie></cookies></source><target dev='sda'/></disk>`,
+		`<q:commandline xmlns:q='`+qemuNamespace+`'><q:arg value='-object'/><q:arg value='secret,id=s,data=hush-qemu'/></q:commandline>`)
+	open, secrets, err := TakeSecrets(text)
+	if err != nil || len(secrets) != 4 || strings.Contains(open, "hush") {
+		t.Fatalf("got %v, %v\n%s", secrets, err, open)
+	}
+	if !strings.Contains(open, "passwdValidTo='2030") || !strings.Contains(open, "value='-object'") {
+		t.Errorf("more than passwords is gone:\n%s", open)
+	}
+	back, err := PutSecrets(open, secrets)
+	if err != nil || strings.Count(back, "hush-") != 4 {
+		t.Errorf("put back: %v\n%s", err, back)
 	}
 }
 
