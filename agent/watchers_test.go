@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
+	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 	"github.com/holdfast-ha/holdfast/test/etcdtest"
 )
@@ -127,7 +127,7 @@ func TestStrangersCanFollowAPoolInEtcd(t *testing.T) {
 
 func valuesMatchTheirSchemas(t *testing.T, endpoint string) {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+	client, err := kvetcd.Open(kvetcd.Options{Endpoints: []string{endpoint}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,13 +135,13 @@ func valuesMatchTheirSchemas(t *testing.T, endpoint string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	const prefix = "/holdfast/v1/pool/"
-	all, err := client.Get(ctx, prefix, clientv3.WithPrefix())
+	all, _, err := client.List(ctx, prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
 	known, seen := schemas(t), map[string]int{}
-	for _, entry := range all.Kvs {
-		kind, _, _ := strings.Cut(strings.TrimPrefix(string(entry.Key), prefix), "/")
+	for _, entry := range all {
+		kind, _, _ := strings.Cut(strings.TrimPrefix(entry.Key, prefix), "/")
 		seen[kind]++
 		if kind == "leader" {
 			continue // a bare name
