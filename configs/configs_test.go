@@ -146,3 +146,21 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 		}
 	}
 }
+
+func TestTheAppArmorRulesAreAccepted(t *testing.T) {
+	parser, err := exec.LookPath("apparmor_parser")
+	if err != nil {
+		t.Skip("SKIPPED: no apparmor_parser on this machine")
+	}
+	profile := filepath.Join(t.TempDir(), "profile")
+	text := "profile libvirt-some-vm flags=(attach_disconnected) {\n" + read(t, "apparmor-libvirt-qemu") + "}\n"
+	if err := os.WriteFile(profile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(parser, "--skip-kernel-load", "--skip-cache", profile).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if !strings.Contains(text, "run"+strings.TrimPrefix(config.Default().QEMUDir(), "/run")+"/migrate/") {
+		t.Errorf("the rules name another directory than %s", config.Default().QEMUDir())
+	}
+}

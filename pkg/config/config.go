@@ -51,7 +51,9 @@ type Config struct {
 	RunDir  string    `yaml:"run_dir,omitempty"`
 	Guard   Guard     `yaml:"guard,omitempty"`
 	Storage []Storage `yaml:"storage,omitempty"`
-	Log     Log       `yaml:"log,omitempty"`
+	// Migration configures live migration to and from this server.
+	Migration Migration `yaml:"migration,omitempty"`
+	Log       Log       `yaml:"log,omitempty"`
 }
 
 // Etcd says which etcd the pool uses and how it is reached.
@@ -119,6 +121,14 @@ type Storage struct {
 	// Mount requires that Path is a mount point: an empty directory below an unmounted one then counts as lost
 	// storage rather than as storage without files.
 	Mount bool `yaml:"mount,omitempty"`
+}
+
+// Migration configures live migration. It needs nothing set up: docs/operations.md, "Live migration".
+type Migration struct {
+	// Unsafe migrates VMs although libvirt takes their disks for local. Only for storage that all servers share and
+	// libvirt does not recognise as shared, such as one directory bind-mounted on several servers of a test; on
+	// really local disks it loses data. The disks' caches must be off (cache='none').
+	Unsafe bool `yaml:"unsafe,omitempty"`
 }
 
 // Log says what the processes of Holdfast write to standard error, where the journal picks it up.
@@ -194,6 +204,10 @@ func (c Config) Complete() Config {
 
 // PKIDir is where init and join put certificates.
 func (c Config) PKIDir() string { return filepath.Join(c.StateDir, "pki") }
+
+// QEMUDir holds sockets that the user reaches as whom QEMU runs: beside RunDir, which is closed to everybody. It must
+// be the same on every server, so RunDir must.
+func (c Config) QEMUDir() string { return c.RunDir + "-qemu" }
 
 // EtcdDir is where the embedded etcd keeps its data and what it knows of its membership.
 func (c Config) EtcdDir() string { return filepath.Join(c.StateDir, "etcd") }
