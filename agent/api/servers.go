@@ -117,9 +117,12 @@ func withLabels(old, set map[string]string) (map[string]string, error) {
 	return out, nil
 }
 
-// RemoveServer takes a server out of the pool. It must hold no VM. Its agent, if it lives, gives its session back
-// and ends.
+// RemoveServer takes a server out of the pool. It must hold no VM, or they leave first. Its agent, if it lives, gives
+// its session back and ends.
 func (s *Server) RemoveServer(ctx context.Context, r *pb.RemoveServerRequest) (*pb.RemoveServerResponse, error) {
+	if r.GetEvacuate() {
+		return s.removeAfterEvacuation(ctx, r)
+	}
 	m, err := s.mark(ctx, r.GetWhy())
 	if err != nil {
 		return nil, err
@@ -130,15 +133,11 @@ func (s *Server) RemoveServer(ctx context.Context, r *pb.RemoveServerRequest) (*
 			return pool.Change{}, err
 		}
 		if here := claimsOn(snap, srv.ID); len(here) > 0 {
-			return pool.Change{}, pool.Refuse("SERVER_HOLDS_VMS", "move or stop them first",
+			return pool.Change{}, pool.Refuse("SERVER_HOLDS_VMS", "move or stop them first, or add --evacuate",
 				"%s still holds %d VMs: %s", srv.ID, len(here), listed(here))
 		}
-		if snap.Servers.Len() == 1 {
-			return pool.Change{}, pool.Refuse("LAST_SERVER", "", "%s is the last server of the pool", srv.ID)
-		}
-		if snap.Config.HA && snap.Servers.Len() <= 2 {
-			return pool.Change{}, pool.Refuse("TOO_FEW_SERVERS", "holdfast ha off, or add a server first",
-				"without %s the pool would have one server, and its HA is on", srv.ID)
+		if err := mayRemove(snap, srv); err != nil {
+			return pool.Change{}, err
 		}
 		return pool.Change{RemoveServers: []pool.Server{srv},
 			Events: []pool.Event{s.event("SERVER_REMOVED", m, srv.ID, "", "%s removed %s from the pool", m.By, srv.ID)}}, nil

@@ -28,8 +28,14 @@ func (s *Server) UpdateVM(ctx context.Context, r *pb.UpdateVMRequest) (*pb.Updat
 		if err := applySettings(snap, &vm, r.GetSet()); err != nil {
 			return pool.Change{}, err
 		}
-		return pool.Change{VMs: []pool.VM{vm},
-			Events: []pool.Event{s.event("VM_SET", m, "", vm.ID, "%s set %s on %s", m.By, settingsText(r.GetSet()), vm.ID)}}, nil
+		c := pool.Change{VMs: []pool.VM{vm}}
+		// A new preference counts even for a VM that was put elsewhere by hand before.
+		if h, ok := snap.Homes.Get(vm.ID); ok && h.Placed != "" && setsAny(r.GetSet(), "prefer") {
+			h.Placed = ""
+			c.Homes = []pool.Home{h}
+		}
+		c.Events = []pool.Event{s.event("VM_SET", m, "", vm.ID, "%s set %s on %s", m.By, settingsText(r.GetSet()), vm.ID)}
+		return c, nil
 	})
 	if err != nil {
 		return nil, err
@@ -48,39 +54,12 @@ func applySettings(snap *pool.Snapshot, vm *pool.VM, set map[string]string) erro
 	if err := vm.Validate(); err != nil {
 		return err
 	}
-	return checkRules(snap, *vm)
+	return checkRules(snap, *vm, setsAny(set, "prefer", "require"))
 }
 
-// checkRules refuses placement rules that cannot hold.
-func checkRules(snap *pool.Snapshot, vm pool.VM) error {
-	for _, id := range slices.Concat(vm.Prefer, vm.Require) {
-		if !snap.Servers.Has(id) {
-			return fmt.Errorf("vm %s: no server %s in this pool; there are %s: %w", vm.ID, id, listed(snap.Servers.Keys()), pool.ErrNotFound)
-		}
-	}
-	for id, other := range snap.VMs.All() {
-		if id == vm.ID || vm.Apart == "" || other.Apart != vm.Apart {
-			continue
-		}
-		if vm.Together != "" && other.Together == vm.Together {
-			return pool.Refuse("RULE_CONFLICT", "change one of the groups",
-				"%s and %s cannot be apart (group %s) and together (group %s)", vm.ID, id, vm.Apart, vm.Together)
-		}
-	}
-	if vm.Together == "" || len(vm.Require) == 0 {
-		return nil
-	}
-	for id, other := range snap.VMs.All() {
-		if id != vm.ID && other.Together == vm.Together && len(other.Require) > 0 && !overlap(vm.Require, other.Require) {
-			return pool.Refuse("RULE_CONFLICT", "let their require lists share a server",
-				"%s must be together with %s (group %s), which requires %s", vm.ID, id, vm.Together, listed(other.Require))
-		}
-	}
-	return nil
-}
-
-func overlap(a, b []pool.ServerID) bool {
-	return slices.ContainsFunc(a, func(s pool.ServerID) bool { return slices.Contains(b, s) })
+// setsAny reports whether one of the keys is among the settings.
+func setsAny(set map[string]string, keys ...string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { _, ok := set[k]; return ok })
 }
 
 func settingsText(set map[string]string) string {
@@ -105,6 +84,8 @@ func (s *Server) SetVMHA(ctx context.Context, r *pb.SetVMHARequest) (*pb.SetVMHA
 	}
 	err = s.applyRetry(ctx, func(snap *pool.Snapshot) (pool.Change, error) {
 		var c pool.Change
+		after := *snap
+		later := &after // with those that are switched before
 		for _, name := range r.GetVms() {
 			vm, err := findVM(snap, name)
 			if err != nil {
@@ -119,6 +100,12 @@ func (s *Server) SetVMHA(ctx context.Context, r *pb.SetVMHARequest) (*pb.SetVMHA
 				continue
 			}
 			vm.HA, vm.HAMark = r.GetOn(), m
+			if r.GetOn() && vm.Desired == pool.DesiredRunning {
+				if err := admits(later, vm, "HA for"); err != nil {
+					return pool.Change{}, err
+				}
+			}
+			later.VMs = later.VMs.With(vm.ID, vm)
 			c.VMs = append(c.VMs, vm)
 			c.Events = append(c.Events, s.event("VM_HA", m, "", vm.ID, "%s switched HA %s for %s", m.By, onOff(r.GetOn()), vm.ID))
 		}

@@ -30,6 +30,9 @@ func checkStart(snap *pool.Snapshot, vm pool.VM, claim pool.Claim) error {
 	if h, ok := snap.Homes.Get(vm.ID); ok && h.Failed && snap.Protected(vm) {
 		return pool.Refuse("VM_FAILED", "find out why, then: holdfast clear "+string(vm.ID), "%s has failed: %s", vm.ID, h.FailedReason)
 	}
+	if vm.Desired != pool.DesiredRunning && !claim.Phase.Owned() {
+		return admits(snap, vm, "starting")
+	}
 	return nil
 }
 
