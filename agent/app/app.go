@@ -31,7 +31,9 @@ type Edges struct {
 	Hypervisor local.Hypervisor
 	Needs      local.Needs
 	// Drifts compares what runs with what is registered; nil: nobody does.
-	Drifts   local.Drifts
+	Drifts local.Drifts
+	// NoPause says why VMs that start here cannot be paused by the guard; nil: they can.
+	NoPause  func() string
 	Capacity func(ctx context.Context) (local.Capacity, error)
 	Guard    guard.Client
 	Fencer   leader.Fencer
@@ -80,21 +82,22 @@ type Config struct {
 
 // Agent is one agent. Create it with New; Run may be called once.
 type Agent struct {
-	cfg  Config
-	e    Edges
-	data *data
-	api  *api.Server
-	// started is when New was called.
-	started  pool.Instant
+	cfg      Config
+	e        Edges
+	data     *data
+	api      *api.Server
 	book     *failsafe.Book
 	promises *failsafe.Promises
 	keeper   *failsafe.Keeper // nil: nobody can be asked
+	look     clock.Signal     // a renewal failed
 
 	mu      sync.Mutex
 	session *lease.Session
-	facts   facts
-	lead    *lease.Candidate
-	rec     *local.Reconciler
+	// inherits: the guard held VMs when this agent started.
+	inherits bool
+	facts    facts
+	lead     *lease.Candidate
+	rec      *local.Reconciler
 }
 
 // New assembles an agent; nothing runs yet.
@@ -106,7 +109,7 @@ func New(cfg Config, e Edges) (*Agent, error) {
 		return nil, err
 	}
 	st := store.New(e.Store, store.NewKeys(cfg.Pool))
-	a := &Agent{cfg: cfg, e: e, started: e.Clock.Now(), data: &data{server: cfg.Server, clock: e.Clock, store: st}}
+	a := &Agent{cfg: cfg, e: e, data: &data{server: cfg.Server, clock: e.Clock, store: st}}
 	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
 	if e.Shared != nil {
 		a.data.mirror.Share(e.Shared)
@@ -173,6 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	run("failsafe", a.keepVMs)
+	run("look for etcd", a.lookForEtcd)
 	run("mirror", a.data.mirror.Run)
 	snap, err := a.data.mirror.WaitFor(ctx, 1)
 	if err == nil {

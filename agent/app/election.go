@@ -16,11 +16,17 @@ func (a *Agent) newCandidate(session *lease.Session) *lease.Candidate {
 	}
 	return lease.NewCandidate(lease.CandidateConfig{
 		Server: a.cfg.Server, Prefix: keys.Leaders(), MemberKey: keys.Member(a.cfg.Server), Session: session,
-		MayLead: a.mayLead, Store: a.e.Store, Clock: a.e.Clock, Timing: timing, Log: a.e.Log,
+		MayLead: a.mayLead, Confirm: a.confirmLead, Bound: a.bound, Store: a.e.Store, Clock: a.e.Clock, Timing: timing, Log: a.e.Log,
 	})
 }
 
-// mayLead: a server on its way out leaves the office to others, unless it is the only member. Just after a planned
+// bound reports whether a promise forbids this agent to act as leader at now.
+func (a *Agent) bound(now pool.Instant) bool {
+	_, bound := a.promises.Bound(now)
+	return bound
+}
+
+// mayLead: a server that the roster does not put in force, or that may have forgotten a promise, does not stand. A server on its way out leaves the office to others, unless it is the only member. Just after a planned
 // restart the session hangs on a long lease, and so would the office: it waits for the renewal that moves it.
 func (a *Agent) mayLead(context.Context) bool {
 	if session := a.current(); session == nil || session.Temporary() {
@@ -28,7 +34,10 @@ func (a *Agent) mayLead(context.Context) bool {
 	}
 	snap := a.Snapshot()
 	s, ok := snap.Servers.Get(a.cfg.Server)
-	if !ok {
+	if !ok || !snap.Roster.Lets(a.cfg.Server) {
+		return false
+	}
+	if _, waits := a.waits(); waits && snap.Roster.Revision != 0 {
 		return false
 	}
 	return snap.Members.Len() <= 1 || (!s.Removing && !s.ShuttingDown)

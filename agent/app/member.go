@@ -22,6 +22,7 @@ type facts struct {
 	watchdog    time.Duration
 	lacks       map[pool.VMID][]string
 	storageLost bool
+	noPause     string
 	since       time.Time
 }
 
@@ -33,7 +34,8 @@ func (a *Agent) memberValue(id kv.LeaseID) []byte {
 	m := pool.Member{
 		Server: a.cfg.Server, LeaseID: int64(id), Version: a.cfg.Version, Incarnation: a.Snapshot().Config.Incarnation,
 		BootID: f.capacity.BootID, MemoryBytes: f.capacity.MemoryBytes, CPUs: f.capacity.CPUs,
-		Guard: f.guard, Watchdog: f.watchdog, Lacks: f.lacks, StorageLost: f.storageLost, Since: f.since,
+		Guard: f.guard, Watchdog: f.watchdog, Lacks: f.lacks, StorageLost: f.storageLost, NoPause: f.noPause, Since: f.since,
+		RosterRevision: a.book.Acknowledged(), Failsafe: true,
 	}
 	if a.e.Voter != nil {
 		m.EtcdVoter = a.e.Voter()
@@ -73,6 +75,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		a.lookAtNeeds(ctx, vms, seen, known, full)
 		seen = vms
 		a.lookAtServer(ctx, rec, full)
+		a.learnRoster(snap, a.ID())
 		if info, ok := session.Current(); ok && a.memberDiffers(snap, info) {
 			if err := session.UpdateMember(ctx, nil); err != nil && ctx.Err() == nil {
 				a.e.Log.Debug("member record", "err", err)
@@ -198,6 +201,10 @@ func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bo
 	ctx, cancel := a.e.Clock.WithTimeout(ctx, factsLimit)
 	defer cancel()
 	answers, watchdog := rec.GuardAnswers()
+	noPause := ""
+	if a.e.NoPause != nil {
+		noPause = a.e.NoPause()
+	}
 	lost, storageErr := a.e.Needs.StorageLost(ctx)
 	var capacity local.Capacity
 	var capacityErr error
@@ -207,6 +214,7 @@ func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bo
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.facts.guard, a.facts.watchdog = answers, watchdog
+	a.facts.noPause = noPause
 	if storageErr == nil && lost != a.facts.storageLost {
 		a.facts.storageLost = lost
 		rec.Wake().Set()

@@ -71,7 +71,8 @@ type Keeper struct {
 	// until is until when promises let VMs run on.
 	until pool.Instant
 
-	next pool.Instant // of the next round; Run's own
+	// Run's own: when the trouble began, and when the next round is due.
+	since, next pool.Instant
 }
 
 // NewKeeper returns a keeper that does nothing until Run.
@@ -107,22 +108,30 @@ func (k *Keeper) Run(ctx context.Context) error {
 // Step makes a round if one is due, and returns how long to wait for the next; negative: until woken.
 func (k *Keeper) Step(ctx context.Context) time.Duration {
 	if !k.cfg.Trouble() {
+		k.since = 0
 		k.say(State{})
 		return -1
 	}
 	now := k.cfg.Clock.Now()
+	if k.since == 0 {
+		k.since = now
+	}
 	if now.Before(k.next) {
 		return k.next.Sub(now)
 	}
+	asking := State{Asking, "etcd cannot be reached; the other servers are being asked"}
 	if k.State().Word == Idle {
-		k.say(State{Asking, "etcd cannot be reached; the other servers are being asked"})
+		k.say(asking)
 	}
 	st := k.round(ctx)
 	if ctx.Err() != nil || !k.cfg.Trouble() {
 		return 0 // what the round found is about a trouble that is over
 	}
-	k.say(st)
 	renew := k.cfg.Timing().Renew
+	if st.Word == Fails && now.Sub(k.since) < renew {
+		st = asking // the others may not have noticed yet
+	}
+	k.say(st)
 	if st.Word == Holds {
 		k.next = now.Add(renew)
 	} else {
@@ -227,6 +236,8 @@ func (k *Keeper) say(s State) {
 	k.mu.Unlock()
 	switch {
 	case was == s:
+	case s.Word == Idle && was.Word == Asking, s.Word == Asking:
+		k.cfg.Log.Debug("failsafe", "reason", s.Text)
 	case s.Word == Idle:
 		k.cfg.Log.Info("etcd answers again")
 	case s.Word == Fails:

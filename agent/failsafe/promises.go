@@ -34,8 +34,8 @@ type Promises struct {
 
 	mu sync.Mutex
 	p  Promise
-	// failed is when the newest look for etcd began that found none.
-	failed pool.Instant
+	// failed and seen are when the newest look for etcd that found none began and ended.
+	failed, seen pool.Instant
 }
 
 // NewPromises returns the promises of an agent that starts now.
@@ -61,23 +61,29 @@ func (p *Promises) Ask(ctx context.Context, hold time.Duration) (promised bool, 
 	return true, ""
 }
 
-// reaches looks for etcd, unless that was done a moment ago in vain and nothing was heard since.
+// reaches looks for etcd, unless that was done lately in vain and nothing was heard since.
 func (p *Promises) reaches(ctx context.Context) bool {
-	began, t := p.cfg.Clock.Now(), p.cfg.Timing()
 	p.mu.Lock()
-	failed := p.failed
+	failed, seen := p.failed, p.seen
 	p.mu.Unlock()
-	if failed != 0 && began.Sub(failed) < t.Renew && p.cfg.Contact() < failed {
+	if failed != 0 && p.cfg.Clock.Now().Sub(seen) < p.cfg.Timing().Renew && p.cfg.Contact() < failed {
 		return false
 	}
-	rctx, cancel := p.cfg.Clock.WithTimeout(ctx, t.RenewTimeout)
+	return p.Look(ctx)
+}
+
+// Look looks for etcd and reports whether it answered. An agent whose session is not renewed looks again and again, so
+// that it can answer others at once.
+func (p *Promises) Look(ctx context.Context) bool {
+	began := p.cfg.Clock.Now()
+	rctx, cancel := p.cfg.Clock.WithTimeout(ctx, p.cfg.Timing().RenewTimeout)
 	defer cancel()
 	if p.cfg.Reach(rctx) == nil {
 		return true
 	}
 	if ctx.Err() == nil {
 		p.mu.Lock()
-		p.failed = max(p.failed, began)
+		p.failed, p.seen = max(p.failed, began), p.cfg.Clock.Now()
 		p.mu.Unlock()
 	}
 	return false

@@ -58,7 +58,10 @@ type Config struct {
 	Fencer Fencer
 	// Plan takes the place of plan.Plan; nil, but in tests that show what each of its rules is for.
 	Plan func(plan.Input) plan.Result
-	Log  *slog.Logger
+	// BoundUntil is until when a promise keeps this agent from acting as leader; 0, or nil: none does. The Office says so
+	// too; this only tells when to look again.
+	BoundUntil func() pool.Instant
+	Log        *slog.Logger
 }
 
 // Leader is the loop. Create it with New, set Wake when the pool or the office changed.
@@ -80,8 +83,9 @@ type Leader struct {
 	coldUntil pool.Instant
 	// begun: the first look under this leadership was taken.
 	begun bool
-	// announced: the history tells of this leadership.
+	// announced: the history tells of this leadership, whose revision is last.
 	announced bool
+	last      pool.Revision
 
 	mu    sync.Mutex
 	power map[pool.ServerID]*attempt
@@ -114,7 +118,7 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	office, leads := l.cfg.Office.Leading()
 	if !leads {
 		l.retire()
-		return idle
+		return l.untilFree()
 	}
 	if office.Revision != l.office.Revision {
 		l.take(office)
@@ -145,10 +149,23 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	return max(0, min(idle, res.WakeAt.Sub(now)))
 }
 
-// take begins a leadership.
+// untilFree returns how long to wait before looking again for the office.
+func (l *Leader) untilFree() time.Duration {
+	if l.cfg.BoundUntil == nil {
+		return idle
+	}
+	until, now := l.cfg.BoundUntil(), l.cfg.Clock.Now()
+	if until.Before(now) {
+		return idle
+	}
+	return min(idle, until.Sub(now)+1)
+}
+
+// take begins a leadership, or goes on with one after a promise.
 func (l *Leader) take(office pool.Leader) {
 	l.retire()
-	l.office, l.behind, l.announced, l.begun, l.coldUntil = office, true, false, false, 0
+	again := office.Revision == l.last
+	l.office, l.last, l.behind, l.announced, l.begun, l.coldUntil = office, office.Revision, true, again && l.announced, false, 0
 	l.cfg.Log.Info("leading", "leader_revision", office.Revision)
 }
 

@@ -119,7 +119,7 @@ func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world
 	c.mu.Unlock()
 	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, app.Edges{
 		Clock: clock.Real(), Store: g, Leases: g, LeaseState: state, Hypervisor: hyper, Needs: hyper, Drifts: hyper, Capacity: hyper.Capacity,
-		Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Definitions: sim.Definitions(),
+		Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
 		CanLoseOne: func(context.Context) error { return nil }, Log: c.log.With("server", s.Name),
 	})
 	if err != nil {
