@@ -45,6 +45,20 @@ build: ## build the binaries into bin/
 	CGO_ENABLED=0 $(BUILD) -o bin/holdfast ./console
 	@if [ -d console/tui ]; then set -x; CGO_ENABLED=0 $(BUILD) -o bin/holdfast-console ./console/tui; fi
 
+# A version that dpkg understands: v1.2.3-4-gabc becomes 1.2.3+4.gabc, a build
+# without a tag 0.0.0~devel.
+DEB_VERSION = $(if $(filter devel,$(VERSION)),0.0.0~devel+$(subst -,.,$(COMMIT)),$(shell sed 's/^v//; s/-/+/; s/-/./g' <<<'$(VERSION)'))
+STAGE := $(CACHE)/package
+DIST  := dist
+
+.PHONY: packages
+packages: build tools ## write a Debian package to dist/
+	@rm -rf $(STAGE) && mkdir -p $(STAGE)/man1 $(STAGE)/man8 $(STAGE)/bin $(DIST)
+	cp bin/* $(STAGE)/bin/
+	bin/holdfast man $(STAGE)/man1 && bin/holdfast-agent man $(STAGE)/man8 && gzip -9n $(STAGE)/man?/*
+	@for shell in bash zsh fish; do bin/holdfast completion $$shell >$(STAGE)/holdfast.$$shell; done
+	VERSION='$(DEB_VERSION)' ARCH=$$($(GO) env GOARCH) nfpm package -f configs/package/nfpm.yaml -p deb -t $(DIST)/
+
 .PHONY: generate
 generate: tools ## write the Go code of the API, and the schemas of etcd's values, from proto/
 	find proto -name '*.pb.go' -delete
@@ -59,7 +73,7 @@ fmt: tools ## format Go and proto files
 
 .PHONY: clean
 clean: ## remove what make built, the tools apart
-	rm -rf bin $(RESULTS) $(CACHE)/generated
+	rm -rf bin dist $(RESULTS) $(CACHE)/generated $(STAGE)
 
 # The tools are built again when their module, or the Go release, changes.
 TOOLS_STAMP := $(TOOLS)/.built-$(shell cat tools/go.mod tools/api/go.mod | cksum | cut -d' ' -f1)-$(shell $(GO) env GOVERSION)

@@ -95,6 +95,7 @@ func (a *app) root() *cobra.Command {
 	a.addVMs(root)
 	a.addServers(root)
 	a.addPool(root)
+	root.AddCommand(manCommand())
 	addTopics(root)
 	a.complete(root)
 	return root

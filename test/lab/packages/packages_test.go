@@ -1,0 +1,154 @@
+package packages
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/test/lab"
+	"github.com/holdfast-ha/holdfast/test/lab/holdfast"
+	"golang.org/x/sys/unix"
+)
+
+// root is a throw-away copy of this machine's file system in which packages may be installed.
+type root struct {
+	t   *testing.T
+	dir string
+}
+
+// newRoot lays an empty layer over this machine's root: what is written there stays there.
+func newRoot(t *testing.T) root {
+	t.Helper()
+	base, err := os.MkdirTemp("", "root") // on a file system that an overlay can write to
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := root{t, filepath.Join(base, "root")}
+	t.Cleanup(func() {
+		for _, mounted := range []string{"proc", "dev", "."} {
+			if err := unix.Unmount(filepath.Join(r.dir, mounted), unix.MNT_DETACH); err != nil && mounted == "." {
+				t.Errorf("unmount the copy of the root: %v", err)
+				return
+			}
+		}
+		_ = unix.Unmount(base, unix.MNT_DETACH)
+		if err := os.RemoveAll(base); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, "size=1g"); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(base, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	options := fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", base, base)
+	if err := unix.Mount("overlay", r.dir, "overlay", 0, options); err != nil {
+		t.Fatalf("lay a copy over /: %v", err)
+	}
+	for from, to := range map[string]string{"/proc": "proc", "/dev": "dev"} {
+		if err := unix.Mount(from, filepath.Join(r.dir, to), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// run runs a command in the copy and returns what it prints.
+func (r root) run(args ...string) string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "chroot", append([]string{r.dir}, args...)...).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// build makes the package from the binaries that are built already.
+func build(t *testing.T) string {
+	t.Helper()
+	out := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "make", "-C", "../../..", "-o", "build", "packages", "DIST="+out)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make packages: %v\n%s", err, said)
+	}
+	found, err := filepath.Glob(filepath.Join(out, "*.deb"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("make packages wrote %v (%v), want one package", found, err)
+	}
+	return found[0]
+}
+
+func TestThePackageInstallsAndItsAgentFormsAPoolOnRealLibvirt(t *testing.T) {
+	lab.Require(t)
+	deb := build(t)
+	r := newRoot(t)
+	data, err := os.ReadFile(deb)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(r.dir, "holdfast.deb"), data, 0o644) //nolint:gosec // as in a user's downloads
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run("dpkg", "-i", "/holdfast.deb")
+	for _, file := range []string{"/usr/bin/holdfast", "/usr/bin/holdfast-agent", "/usr/lib/systemd/system/holdfast-guard.service",
+		"/usr/share/man/man8/holdfast-agent.8.gz", "/usr/share/man/man1/holdfast.1.gz",
+		"/usr/share/bash-completion/completions/holdfast", "/usr/share/doc/holdfast/copyright"} {
+		if info, err := os.Stat(filepath.Join(r.dir, file)); err != nil || info.Size() == 0 {
+			t.Errorf("%s is not installed (%v)", file, err)
+		}
+	}
+	if said := r.run("holdfast", "--version"); !strings.HasPrefix(said, "holdfast ") {
+		t.Errorf("holdfast --version says %q", said)
+	}
+	r.run("systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/holdfast-agent.service",
+		"/usr/lib/systemd/system/holdfast-guard.service", "/usr/lib/systemd/system/holdfast-etcd.service")
+
+	runs(t, filepath.Join(r.dir, "usr/bin/holdfast-agent"))
+
+	r.run("dpkg", "--purge", "holdfast")
+	for _, gone := range []string{"/usr/bin/holdfast-agent", "/etc/holdfast", "/var/lib/holdfast"} {
+		if _, err := os.Stat(filepath.Join(r.dir, gone)); !os.IsNotExist(err) {
+			t.Errorf("%s is still there after a purge (%v)", gone, err)
+		}
+	}
+}
+
+// runs makes a pool of one server with this agent.
+func runs(t *testing.T, agent string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	l, err := lab.Open(lab.Options{Name: "pkg", Agent: agent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := l.Down(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := l.Up(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	p, err := holdfast.Form(ctx, l, holdfast.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	status, err := p.Status(ctx)
+	if err != nil || status.GetServersUp() != 1 {
+		t.Errorf("the pool: %v (%v), want one server up", status, err)
+	}
+}
