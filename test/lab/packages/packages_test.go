@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-ha/holdfast/test/lab"
 	"github.com/holdfast-ha/holdfast/test/lab/holdfast"
-	"golang.org/x/sys/unix"
 )
 
 // root is a throw-away copy of this machine's file system in which packages may be installed.
