@@ -71,11 +71,17 @@ func decideMigrating(v View) Decision {
 	case m.FrozenAt != 0 && !v.Now.Before(m.FrozenAt.Add(frozenKill)):
 		return do(StepKill, fmt.Sprintf("its guest stood still for %v for the end of a copy that did not come", frozenKill))
 	}
+	if own && m.Running {
+		if next := decideGuard(v); next.Step != StepNone {
+			return next
+		}
+		return decideUnderWay(v)
+	}
+	if v.GuardPaused && !m.JobRunning && m.Operation == "" {
+		return decidePaused(v)
+	}
 	if next := decideGuard(v); next.Step != StepNone {
 		return next
-	}
-	if own && m.Running {
-		return decideUnderWay(v)
 	}
 	return decideLeft(v)
 }

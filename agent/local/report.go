@@ -30,9 +30,10 @@ func observedState(v View) (pool.RunState, string) {
 	}
 }
 
-// reportDue reports whether the state that stands in the pool differs from what is seen. Only an owner reports.
+// reportDue reports whether the state that stands in the pool differs from what is seen. Only an owner reports, and not
+// while a VM is neither here any more nor handed over.
 func (r *Reconciler) reportDue(v View) bool {
-	if !v.HasClaim || v.Claim.Server != v.Me || v.Claim.Session != v.Session || !v.Claim.Phase.Owned() || v.Domain == nil {
+	if !v.HasClaim || v.Claim.Server != v.Me || v.Claim.Session != v.Session || !v.Claim.Phase.Owned() || v.Domain == nil || v.Claim.Phase == pool.PhaseMigrating && v.Domain.State == DomainGone {
 		return false
 	}
 	state, reason := observedState(v)

@@ -14,15 +14,16 @@ import (
 
 // Invariants are what must hold in every run, in the words of docs/scenarios.md.
 var Invariants = [...]string{
-	1: "no guest executes on two servers",
-	2: "no recovery before the old server released the VM or is fenced",
-	3: "only the leader's revision assigns claims",
-	4: "a VM wanted stopped is started by nothing but start",
-	5: "at the end every VM is running, stopped, failed or waiting with a reason, and none is forgotten",
-	6: "trouble with one VM or server delays no other past its own bound",
-	7: "what operators want survives leader changes and restarts",
-	8: "a VM that no event touched is neither stopped, moved nor restarted",
-	9: "no guest boots from a disk that is not the one it wrote last",
+	1:  "no guest executes on two servers",
+	2:  "no recovery before the old server released the VM or is fenced",
+	3:  "only the leader's revision assigns claims",
+	4:  "a VM wanted stopped is started by nothing but start",
+	5:  "at the end every VM is running, stopped, failed or waiting with a reason, and none is forgotten",
+	6:  "trouble with one VM or server delays no other past its own bound",
+	7:  "what operators want survives leader changes and restarts",
+	8:  "a VM that no event touched is neither stopped, moved nor restarted",
+	9:  "no guest boots from a disk that is not the one it wrote last",
+	10: "no guest goes on with memory that is older than another copy's execution",
 }
 
 // Checker watches a pool's invariants, from time 0 on, after every event.
@@ -79,6 +80,9 @@ func (c *Checker) event(e world.Event) {
 	c.bounds.event(e)
 	if at := c.p.World.Image(e.VM).Executing(); len(at) > 1 {
 		c.broken(1, "%s executes on %s", e.VM, strings.Join(at, " and "))
+	}
+	if c.p.World.Image(e.VM).StaleRuns() > 0 {
+		c.broken(10, "%s: %s", e.VM, e.Text)
 	}
 	if c.p.World.Image(e.VM).Stale() > 0 {
 		c.broken(9, "%s: %s", e.VM, e.Text)

@@ -34,6 +34,14 @@ var handlers = map[string]func(*simAgent, context.Context, scenario.Statement) (
 		r, err := a.API().RestartVM(ctx, &pb.RestartVMRequest{Vm: st.VM})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
+	"migrate": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.API().MigrateVM(ctx, &pb.MigrateVMRequest{Vm: st.VM, Server: st.Server})
+		return pool.OperationID(r.GetOperation().GetId()), err
+	},
+	"relocate": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.API().RelocateVM(ctx, &pb.RelocateVMRequest{Vm: st.VM, Server: st.Server})
+		return pool.OperationID(r.GetOperation().GetId()), err
+	},
 	"clear": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
 		_, err := a.API().ClearVM(ctx, &pb.ClearVMRequest{Vm: st.VM})
 		return "", err
@@ -69,6 +77,14 @@ var handlers = map[string]func(*simAgent, context.Context, scenario.Statement) (
 	},
 	"confirm-fenced": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
 		_, err := a.API().ConfirmFenced(ctx, &pb.ConfirmFencedRequest{Server: st.Server, TypedName: st.Server, Why: "looked at it"})
+		return "", err
+	},
+	"maintenance enter": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.API().EnterMaintenance(ctx, &pb.EnterMaintenanceRequest{Server: st.Server})
+		return pool.OperationID(r.GetOperation().GetId()), err
+	},
+	"maintenance exit": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.API().ExitMaintenance(ctx, &pb.ExitMaintenanceRequest{Server: st.Server})
 		return "", err
 	},
 	"remove-server": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/app"
 	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/sim"
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
@@ -119,7 +120,7 @@ func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world
 	c.mu.Unlock()
 	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, app.Edges{
 		Clock: clock.Real(), Store: g, Leases: g, LeaseState: state, Hypervisor: hyper, Needs: hyper, Drifts: hyper, Capacity: hyper.Capacity,
-		Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
+		Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Peers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
 		CanLoseOne: func(context.Context) error { return nil }, Log: c.log.With("server", s.Name),
 	})
 	if err != nil {
@@ -260,6 +261,43 @@ func (m *peers) hyper(server pool.ServerID) (*world.Outside, error) {
 		return nil, fmt.Errorf("server %s does not answer: %w", server, pool.ErrUnavailable)
 	}
 	return r.hyper, nil
+}
+
+func (m *peers) agent(server pool.ServerID) (*app.Agent, error) {
+	if _, err := m.hyper(server); err != nil {
+		return nil, err
+	}
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	return m.c.agents[string(server)].agent, nil
+}
+
+// Prepare implements local.Peers. Simulated hypervisors reach each other without sockets.
+func (m *peers) Prepare(ctx context.Context, to pool.ServerID, op pool.OperationID, vm pool.VMID, epoch pool.Epoch) (local.Link, error) {
+	a, err := m.agent(to)
+	if err != nil {
+		return local.Link{}, err
+	}
+	return local.Link{}, a.AdmitIncoming(ctx, op, vm, epoch)
+}
+
+// ConfirmIncoming implements local.Peers.
+func (m *peers) ConfirmIncoming(ctx context.Context, to pool.ServerID, op pool.OperationID, vm pool.VMID, session pool.Session) (local.Confirmed, error) {
+	a, err := m.agent(to)
+	if err != nil {
+		return local.Confirmed{}, err
+	}
+	return a.Incoming(ctx, op, vm, session)
+}
+
+// Close implements local.Peers.
+func (m *peers) Close(op pool.OperationID) {
+	m.c.mu.Lock()
+	r := m.c.agents[m.self]
+	m.c.mu.Unlock()
+	if r != nil {
+		r.hyper.CloseWay(op)
+	}
 }
 
 // Inspect implements api.Servers.

@@ -37,6 +37,8 @@ type Image struct {
 	// Starts counts guest boots, Migrations arrivals by live migration.
 	Starts, Migrations int
 	chain              chain
+	// staleRuns counts how often a guest went on with memory that another copy had left behind.
+	staleRuns int
 	// lockless: nobody is refused, whatever the disks are.
 	lockless bool
 }
@@ -74,6 +76,9 @@ func (im *Image) Executing() []string {
 	}
 	return out
 }
+
+// StaleRuns counts how often the guest went on with memory that is older than another copy's execution.
+func (im *Image) StaleRuns() int { return im.staleRuns }
 
 // Copies returns all live processes of the VM, oldest first.
 func (im *Image) Copies() []*QEMU { return slices.Clone(im.copies) }

@@ -104,6 +104,9 @@ func (o *Outside) Job(ctx context.Context, vm pool.VMID) (local.Job, error) {
 	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (local.Job, error) { return o.h.Job(ctx, vm) })
 }
 
+// CloseWay closes the connections of an operation's job that run through this server's agent.
+func (o *Outside) CloseWay(op pool.OperationID) { o.paced.Do(func() { o.h.s.CloseWay(op) }) }
+
 // Forget implements local.Hypervisor.
 func (o *Outside) Forget(vm pool.VMID) { o.paced.Do(func() { o.h.Forget(vm) }) }
 

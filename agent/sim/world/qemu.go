@@ -23,6 +23,8 @@ const (
 	stateIncoming
 	// stateArrived: memory is complete, the CPUs never ran here; no image lock.
 	stateArrived
+	// stateFinish: stopped for the last of its memory to be copied.
+	stateFinish
 	// statePostMigrate: memory went elsewhere; no image lock.
 	statePostMigrate
 	stateDead
@@ -38,6 +40,8 @@ type QEMU struct {
 	marker  *local.Marker
 	uuid    string
 	ran     bool
+	// stale: another copy executed after this one's memory was taken.
+	stale bool
 	// panicked is kept through the end of the process.
 	panicked bool
 	exit     local.Exit
@@ -59,13 +63,13 @@ func (q *QEMU) Executes() bool { return q.state == stateRunning }
 
 // Paused reports whether the guest has run and is stopped now.
 func (q *QEMU) Paused() bool {
-	return q.ran && (q.state == statePaused || q.state == stateIOError || q.state == statePostMigrate)
+	return q.ran && (q.state == statePaused || q.state == stateIOError || q.state == stateFinish || q.state == statePostMigrate)
 }
 
 var domainStates = map[state]local.DomainState{
 	statePrelaunch: local.DomainPaused, stateRunning: local.DomainRunning, statePaused: local.DomainPaused,
 	stateIOError: local.DomainIOError, statePanicked: local.DomainPanicked, stateIncoming: local.DomainIncoming,
-	stateArrived: local.DomainPaused, statePostMigrate: local.DomainPostMigrate, stateDead: local.DomainGone,
+	stateArrived: local.DomainPaused, stateFinish: local.DomainPostMigrate, statePostMigrate: local.DomainPostMigrate, stateDead: local.DomainGone,
 }
 
 func (q *QEMU) domain() local.Domain {
@@ -98,6 +102,11 @@ func (q *QEMU) run(how string) {
 	first := !q.ran && q.state == statePrelaunch
 	arrived := q.state == stateArrived
 	q.state, q.ran = stateRunning, true
+	for _, o := range q.image.copies {
+		if o != q && (o.ran || o.state == stateArrived) {
+			o.stale = true
+		}
+	}
 	switch {
 	case first:
 		q.image.Starts++
@@ -108,6 +117,10 @@ func (q *QEMU) run(how string) {
 	case arrived:
 		q.image.Migrations++
 		how = "goes on, migrated,"
+	}
+	if q.stale {
+		q.image.staleRuns++
+		how += " with memory that is older than another copy's execution,"
 	}
 	q.tell("%s %s on %s", q.VM, how, q.server.Name)
 	q.server.checkStorage(q)

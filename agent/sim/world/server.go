@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 )
 
 // Fencing is the only means by which a server can be made certain to be harmless.
@@ -54,10 +55,15 @@ type Server struct {
 	edges   []*Hypervisor
 	storage bool
 	qemus   []*QEMU
+	// jobs are the outgoing migrations.
+	jobs    []*job
 	nextPID int
 	dog     *Watchdog
 	psu     powerSwitch
 	resets  int
+	// going is the orderly shutdown under way, if any; watchers are told.
+	going    *departure
+	watchers []clock.Signal
 	// Run is what lies under /run: gone after a boot. Disk lasts.
 	Run, Disk map[string]any
 }
@@ -207,6 +213,7 @@ func (s *Server) boot() {
 // halt ends everything that runs on the machine.
 func (s *Server) halt(why string) {
 	s.booted, s.libvirtd = false, false
+	s.going, s.watchers = nil, nil
 	s.daemon++
 	s.dog = nil
 	s.Run = map[string]any{}

@@ -214,6 +214,198 @@ func (x *GetOperationResponse) GetRevision() int64 {
 	return 0
 }
 
+type CancelOperationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelOperationRequest) Reset() {
+	*x = CancelOperationRequest{}
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelOperationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelOperationRequest) ProtoMessage() {}
+
+func (x *CancelOperationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelOperationRequest.ProtoReflect.Descriptor instead.
+func (*CancelOperationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_operation_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CancelOperationRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *CancelOperationRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type CancelOperationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelOperationResponse) Reset() {
+	*x = CancelOperationResponse{}
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelOperationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelOperationResponse) ProtoMessage() {}
+
+func (x *CancelOperationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelOperationResponse.ProtoReflect.Descriptor instead.
+func (*CancelOperationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_operation_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CancelOperationResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+type WatchOperationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchOperationRequest) Reset() {
+	*x = WatchOperationRequest{}
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchOperationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchOperationRequest) ProtoMessage() {}
+
+func (x *WatchOperationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchOperationRequest.ProtoReflect.Descriptor instead.
+func (*WatchOperationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_operation_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WatchOperationRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+type WatchOperationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchOperationResponse) Reset() {
+	*x = WatchOperationResponse{}
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchOperationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchOperationResponse) ProtoMessage() {}
+
+func (x *WatchOperationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_operation_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchOperationResponse.ProtoReflect.Descriptor instead.
+func (*WatchOperationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_operation_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WatchOperationResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *WatchOperationResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_holdfast_v1_operation_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_operation_service_proto_rawDesc = "" +
@@ -230,10 +422,22 @@ const file_holdfast_v1_operation_service_proto_rawDesc = "" +
 	"\toperation\x18\x01 \x01(\tR\toperation\"h\n" +
 	"\x14GetOperationResponse\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision2\xc2\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"H\n" +
+	"\x16CancelOperationRequest\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"O\n" +
+	"\x17CancelOperationResponse\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"5\n" +
+	"\x15WatchOperationRequest\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\"j\n" +
+	"\x16WatchOperationResponse\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision2\xfd\x02\n" +
 	"\x10OperationService\x12Y\n" +
 	"\x0eListOperations\x12\".holdfast.v1.ListOperationsRequest\x1a#.holdfast.v1.ListOperationsResponse\x12S\n" +
-	"\fGetOperation\x12 .holdfast.v1.GetOperationRequest\x1a!.holdfast.v1.GetOperationResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\fGetOperation\x12 .holdfast.v1.GetOperationRequest\x1a!.holdfast.v1.GetOperationResponse\x12\\\n" +
+	"\x0fCancelOperation\x12#.holdfast.v1.CancelOperationRequest\x1a$.holdfast.v1.CancelOperationResponse\x12[\n" +
+	"\x0eWatchOperation\x12\".holdfast.v1.WatchOperationRequest\x1a#.holdfast.v1.WatchOperationResponse0\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_operation_service_proto_rawDescOnce sync.Once
@@ -247,26 +451,36 @@ func file_holdfast_v1_operation_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_operation_service_proto_rawDescData
 }
 
-var file_holdfast_v1_operation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_holdfast_v1_operation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_holdfast_v1_operation_service_proto_goTypes = []any{
-	(*ListOperationsRequest)(nil),  // 0: holdfast.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil), // 1: holdfast.v1.ListOperationsResponse
-	(*GetOperationRequest)(nil),    // 2: holdfast.v1.GetOperationRequest
-	(*GetOperationResponse)(nil),   // 3: holdfast.v1.GetOperationResponse
-	(*Operation)(nil),              // 4: holdfast.v1.Operation
+	(*ListOperationsRequest)(nil),   // 0: holdfast.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),  // 1: holdfast.v1.ListOperationsResponse
+	(*GetOperationRequest)(nil),     // 2: holdfast.v1.GetOperationRequest
+	(*GetOperationResponse)(nil),    // 3: holdfast.v1.GetOperationResponse
+	(*CancelOperationRequest)(nil),  // 4: holdfast.v1.CancelOperationRequest
+	(*CancelOperationResponse)(nil), // 5: holdfast.v1.CancelOperationResponse
+	(*WatchOperationRequest)(nil),   // 6: holdfast.v1.WatchOperationRequest
+	(*WatchOperationResponse)(nil),  // 7: holdfast.v1.WatchOperationResponse
+	(*Operation)(nil),               // 8: holdfast.v1.Operation
 }
 var file_holdfast_v1_operation_service_proto_depIdxs = []int32{
-	4, // 0: holdfast.v1.ListOperationsResponse.operations:type_name -> holdfast.v1.Operation
-	4, // 1: holdfast.v1.GetOperationResponse.operation:type_name -> holdfast.v1.Operation
-	0, // 2: holdfast.v1.OperationService.ListOperations:input_type -> holdfast.v1.ListOperationsRequest
-	2, // 3: holdfast.v1.OperationService.GetOperation:input_type -> holdfast.v1.GetOperationRequest
-	1, // 4: holdfast.v1.OperationService.ListOperations:output_type -> holdfast.v1.ListOperationsResponse
-	3, // 5: holdfast.v1.OperationService.GetOperation:output_type -> holdfast.v1.GetOperationResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	8, // 0: holdfast.v1.ListOperationsResponse.operations:type_name -> holdfast.v1.Operation
+	8, // 1: holdfast.v1.GetOperationResponse.operation:type_name -> holdfast.v1.Operation
+	8, // 2: holdfast.v1.CancelOperationResponse.operation:type_name -> holdfast.v1.Operation
+	8, // 3: holdfast.v1.WatchOperationResponse.operation:type_name -> holdfast.v1.Operation
+	0, // 4: holdfast.v1.OperationService.ListOperations:input_type -> holdfast.v1.ListOperationsRequest
+	2, // 5: holdfast.v1.OperationService.GetOperation:input_type -> holdfast.v1.GetOperationRequest
+	4, // 6: holdfast.v1.OperationService.CancelOperation:input_type -> holdfast.v1.CancelOperationRequest
+	6, // 7: holdfast.v1.OperationService.WatchOperation:input_type -> holdfast.v1.WatchOperationRequest
+	1, // 8: holdfast.v1.OperationService.ListOperations:output_type -> holdfast.v1.ListOperationsResponse
+	3, // 9: holdfast.v1.OperationService.GetOperation:output_type -> holdfast.v1.GetOperationResponse
+	5, // 10: holdfast.v1.OperationService.CancelOperation:output_type -> holdfast.v1.CancelOperationResponse
+	7, // 11: holdfast.v1.OperationService.WatchOperation:output_type -> holdfast.v1.WatchOperationResponse
+	8, // [8:12] is the sub-list for method output_type
+	4, // [4:8] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_operation_service_proto_init() }
@@ -281,7 +495,7 @@ func file_holdfast_v1_operation_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_operation_service_proto_rawDesc), len(file_holdfast_v1_operation_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperationService_ListOperations_FullMethodName = "/holdfast.v1.OperationService/ListOperations"
-	OperationService_GetOperation_FullMethodName   = "/holdfast.v1.OperationService/GetOperation"
+	OperationService_ListOperations_FullMethodName  = "/holdfast.v1.OperationService/ListOperations"
+	OperationService_GetOperation_FullMethodName    = "/holdfast.v1.OperationService/GetOperation"
+	OperationService_CancelOperation_FullMethodName = "/holdfast.v1.OperationService/CancelOperation"
+	OperationService_WatchOperation_FullMethodName  = "/holdfast.v1.OperationService/WatchOperation"
 )
 
 // OperationServiceClient is the client API for OperationService service.
@@ -33,6 +35,12 @@ type OperationServiceClient interface {
 	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
 	// Returns one operation.
 	GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error)
+	// Asks for the end of a live migration, a relocation or a start that waits. What was handed over already stays so; a
+	// VM that is being copied runs on where it is. Cancelling twice is as once. Refused if it has ended, or is of a kind
+	// that cannot be cancelled.
+	CancelOperation(ctx context.Context, in *CancelOperationRequest, opts ...grpc.CallOption) (*CancelOperationResponse, error)
+	// Streams an operation, first as it is and then at each change, until it has ended.
+	WatchOperation(ctx context.Context, in *WatchOperationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchOperationResponse], error)
 }
 
 type operationServiceClient struct {
@@ -63,6 +71,35 @@ func (c *operationServiceClient) GetOperation(ctx context.Context, in *GetOperat
 	return out, nil
 }
 
+func (c *operationServiceClient) CancelOperation(ctx context.Context, in *CancelOperationRequest, opts ...grpc.CallOption) (*CancelOperationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelOperationResponse)
+	err := c.cc.Invoke(ctx, OperationService_CancelOperation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operationServiceClient) WatchOperation(ctx context.Context, in *WatchOperationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchOperationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperationService_ServiceDesc.Streams[0], OperationService_WatchOperation_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchOperationRequest, WatchOperationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationService_WatchOperationClient = grpc.ServerStreamingClient[WatchOperationResponse]
+
 // OperationServiceServer is the server API for OperationService service.
 // All implementations must embed UnimplementedOperationServiceServer
 // for forward compatibility.
@@ -73,6 +110,12 @@ type OperationServiceServer interface {
 	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
 	// Returns one operation.
 	GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error)
+	// Asks for the end of a live migration, a relocation or a start that waits. What was handed over already stays so; a
+	// VM that is being copied runs on where it is. Cancelling twice is as once. Refused if it has ended, or is of a kind
+	// that cannot be cancelled.
+	CancelOperation(context.Context, *CancelOperationRequest) (*CancelOperationResponse, error)
+	// Streams an operation, first as it is and then at each change, until it has ended.
+	WatchOperation(*WatchOperationRequest, grpc.ServerStreamingServer[WatchOperationResponse]) error
 	mustEmbedUnimplementedOperationServiceServer()
 }
 
@@ -88,6 +131,12 @@ func (UnimplementedOperationServiceServer) ListOperations(context.Context, *List
 }
 func (UnimplementedOperationServiceServer) GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetOperation not implemented")
+}
+func (UnimplementedOperationServiceServer) CancelOperation(context.Context, *CancelOperationRequest) (*CancelOperationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelOperation not implemented")
+}
+func (UnimplementedOperationServiceServer) WatchOperation(*WatchOperationRequest, grpc.ServerStreamingServer[WatchOperationResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchOperation not implemented")
 }
 func (UnimplementedOperationServiceServer) mustEmbedUnimplementedOperationServiceServer() {}
 func (UnimplementedOperationServiceServer) testEmbeddedByValue()                          {}
@@ -146,6 +195,35 @@ func _OperationService_GetOperation_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperationService_CancelOperation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelOperationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationServiceServer).CancelOperation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationService_CancelOperation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationServiceServer).CancelOperation(ctx, req.(*CancelOperationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperationService_WatchOperation_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchOperationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OperationServiceServer).WatchOperation(m, &grpc.GenericServerStream[WatchOperationRequest, WatchOperationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperationService_WatchOperationServer = grpc.ServerStreamingServer[WatchOperationResponse]
+
 // OperationService_ServiceDesc is the grpc.ServiceDesc for OperationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -161,7 +239,17 @@ var OperationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetOperation",
 			Handler:    _OperationService_GetOperation_Handler,
 		},
+		{
+			MethodName: "CancelOperation",
+			Handler:    _OperationService_CancelOperation_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchOperation",
+			Handler:       _OperationService_WatchOperation_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/operation_service.proto",
 }

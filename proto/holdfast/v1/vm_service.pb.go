@@ -1139,11 +1139,510 @@ func (x *ClearVMResponse) GetVm() *VMView {
 	return nil
 }
 
+type MigrateVMRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// Empty: the best one.
+	Server    string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Revision of the PlanMigration that was looked at; 0: none.
+	PlanRevision  int64  `protobuf:"varint,4,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
+	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrateVMRequest) Reset() {
+	*x = MigrateVMRequest{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrateVMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrateVMRequest) ProtoMessage() {}
+
+func (x *MigrateVMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrateVMRequest.ProtoReflect.Descriptor instead.
+func (*MigrateVMRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *MigrateVMRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *MigrateVMRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *MigrateVMRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *MigrateVMRequest) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
+}
+
+func (x *MigrateVMRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type MigrateVMResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrateVMResponse) Reset() {
+	*x = MigrateVMResponse{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrateVMResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrateVMResponse) ProtoMessage() {}
+
+func (x *MigrateVMResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrateVMResponse.ProtoReflect.Descriptor instead.
+func (*MigrateVMResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *MigrateVMResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+type RelocateVMRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Server        string                 `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelocateVMRequest) Reset() {
+	*x = RelocateVMRequest{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelocateVMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelocateVMRequest) ProtoMessage() {}
+
+func (x *RelocateVMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelocateVMRequest.ProtoReflect.Descriptor instead.
+func (*RelocateVMRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RelocateVMRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *RelocateVMRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *RelocateVMRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RelocateVMRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type RelocateVMResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelocateVMResponse) Reset() {
+	*x = RelocateVMResponse{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelocateVMResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelocateVMResponse) ProtoMessage() {}
+
+func (x *RelocateVMResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelocateVMResponse.ProtoReflect.Descriptor instead.
+func (*RelocateVMResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RelocateVMResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+type PlanMigrationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vms           []string               `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMigrationRequest) Reset() {
+	*x = PlanMigrationRequest{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMigrationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMigrationRequest) ProtoMessage() {}
+
+func (x *PlanMigrationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMigrationRequest.ProtoReflect.Descriptor instead.
+func (*PlanMigrationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PlanMigrationRequest) GetVms() []string {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+// What is to be said about one server as the destination of one VM.
+type MoveCandidate struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// It can take the VM.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// The one that MigrateVM would choose.
+	Recommended bool `protobuf:"varint,3,opt,name=recommended,proto3" json:"recommended,omitempty"`
+	// Everything that is in the way; empty if ok.
+	Reasons []*ServerReason `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// Memory that would not be promised to any VM after the move; may be negative.
+	MemoryFreeAfter int64 `protobuf:"varint,5,opt,name=memory_free_after,json=memoryFreeAfter,proto3" json:"memory_free_after,omitempty"`
+	// Verdict on the pool's room after the move; see Capacity. Empty if not ok.
+	N1After       string `protobuf:"bytes,6,opt,name=n1_after,json=n1After,proto3" json:"n1_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveCandidate) Reset() {
+	*x = MoveCandidate{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveCandidate) ProtoMessage() {}
+
+func (x *MoveCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveCandidate.ProtoReflect.Descriptor instead.
+func (*MoveCandidate) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *MoveCandidate) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *MoveCandidate) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *MoveCandidate) GetRecommended() bool {
+	if x != nil {
+		return x.Recommended
+	}
+	return false
+}
+
+func (x *MoveCandidate) GetReasons() []*ServerReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *MoveCandidate) GetMemoryFreeAfter() int64 {
+	if x != nil {
+		return x.MemoryFreeAfter
+	}
+	return 0
+}
+
+func (x *MoveCandidate) GetN1After() string {
+	if x != nil {
+		return x.N1After
+	}
+	return ""
+}
+
+type PlannedMigration struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Vm     string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Source string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// Why it cannot move to any server whatever; empty if it depends on the server.
+	Refusal string `protobuf:"bytes,3,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// Servers that can take it first, best first, the others by name. The source is not among them.
+	Candidates    []*MoveCandidate `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedMigration) Reset() {
+	*x = PlannedMigration{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedMigration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedMigration) ProtoMessage() {}
+
+func (x *PlannedMigration) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedMigration.ProtoReflect.Descriptor instead.
+func (*PlannedMigration) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PlannedMigration) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *PlannedMigration) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *PlannedMigration) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *PlannedMigration) GetCandidates() []*MoveCandidate {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+type PlanMigrationResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Vms      []*PlannedMigration    `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Verdict on the pool's room now.
+	N1Before      string `protobuf:"bytes,3,opt,name=n1_before,json=n1Before,proto3" json:"n1_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMigrationResponse) Reset() {
+	*x = PlanMigrationResponse{}
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMigrationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMigrationResponse) ProtoMessage() {}
+
+func (x *PlanMigrationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_vm_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMigrationResponse.ProtoReflect.Descriptor instead.
+func (*PlanMigrationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_vm_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PlanMigrationResponse) GetVms() []*PlannedMigration {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *PlanMigrationResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PlanMigrationResponse) GetN1Before() string {
+	if x != nil {
+		return x.N1Before
+	}
+	return ""
+}
+
 var File_holdfast_v1_vm_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_vm_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1choldfast/v1/vm_service.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"1\n" +
+	"\x1choldfast/v1/vm_service.proto\x12\vholdfast.v1\x1a holdfast/v1/server_service.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"1\n" +
 	"\x0eListVMsRequest\x12\x1f\n" +
 	"\vwithout_xml\x18\x01 \x01(\bR\n" +
 	"withoutXml\"T\n" +
@@ -1217,7 +1716,44 @@ const file_holdfast_v1_vm_service_proto_rawDesc = "" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"6\n" +
 	"\x0fClearVMResponse\x12#\n" +
-	"\x02vm\x18\x01 \x01(\v2\x13.holdfast.v1.VMViewR\x02vm2\x96\x06\n" +
+	"\x02vm\x18\x01 \x01(\v2\x13.holdfast.v1.VMViewR\x02vm\"\x90\x01\n" +
+	"\x10MigrateVMRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12#\n" +
+	"\rplan_revision\x18\x04 \x01(\x03R\fplanRevision\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"I\n" +
+	"\x11MigrateVMResponse\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"l\n" +
+	"\x11RelocateVMRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"J\n" +
+	"\x12RelocateVMResponse\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"(\n" +
+	"\x14PlanMigrationRequest\x12\x10\n" +
+	"\x03vms\x18\x01 \x03(\tR\x03vms\"\xd5\x01\n" +
+	"\rMoveCandidate\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12 \n" +
+	"\vrecommended\x18\x03 \x01(\bR\vrecommended\x123\n" +
+	"\areasons\x18\x04 \x03(\v2\x19.holdfast.v1.ServerReasonR\areasons\x12*\n" +
+	"\x11memory_free_after\x18\x05 \x01(\x03R\x0fmemoryFreeAfter\x12\x19\n" +
+	"\bn1_after\x18\x06 \x01(\tR\an1After\"\x90\x01\n" +
+	"\x10PlannedMigration\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x18\n" +
+	"\arefusal\x18\x03 \x01(\tR\arefusal\x12:\n" +
+	"\n" +
+	"candidates\x18\x04 \x03(\v2\x1a.holdfast.v1.MoveCandidateR\n" +
+	"candidates\"\x81\x01\n" +
+	"\x15PlanMigrationResponse\x12/\n" +
+	"\x03vms\x18\x01 \x03(\v2\x1d.holdfast.v1.PlannedMigrationR\x03vms\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
+	"\tn1_before\x18\x03 \x01(\tR\bn1Before2\x89\b\n" +
 	"\tVMService\x12D\n" +
 	"\aListVMs\x12\x1b.holdfast.v1.ListVMsRequest\x1a\x1c.holdfast.v1.ListVMsResponse\x12>\n" +
 	"\x05GetVM\x12\x19.holdfast.v1.GetVMRequest\x1a\x1a.holdfast.v1.GetVMResponse\x12M\n" +
@@ -1229,7 +1765,11 @@ const file_holdfast_v1_vm_service_proto_rawDesc = "" +
 	"\aStartVM\x12\x1b.holdfast.v1.StartVMRequest\x1a\x1c.holdfast.v1.StartVMResponse\x12A\n" +
 	"\x06StopVM\x12\x1a.holdfast.v1.StopVMRequest\x1a\x1b.holdfast.v1.StopVMResponse\x12A\n" +
 	"\x06KillVM\x12\x1a.holdfast.v1.KillVMRequest\x1a\x1b.holdfast.v1.KillVMResponse\x12J\n" +
-	"\tRestartVM\x12\x1d.holdfast.v1.RestartVMRequest\x1a\x1e.holdfast.v1.RestartVMResponse\x12D\n" +
+	"\tRestartVM\x12\x1d.holdfast.v1.RestartVMRequest\x1a\x1e.holdfast.v1.RestartVMResponse\x12J\n" +
+	"\tMigrateVM\x12\x1d.holdfast.v1.MigrateVMRequest\x1a\x1e.holdfast.v1.MigrateVMResponse\x12M\n" +
+	"\n" +
+	"RelocateVM\x12\x1e.holdfast.v1.RelocateVMRequest\x1a\x1f.holdfast.v1.RelocateVMResponse\x12V\n" +
+	"\rPlanMigration\x12!.holdfast.v1.PlanMigrationRequest\x1a\".holdfast.v1.PlanMigrationResponse\x12D\n" +
 	"\aClearVM\x12\x1b.holdfast.v1.ClearVMRequest\x1a\x1c.holdfast.v1.ClearVMResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
@@ -1244,75 +1784,95 @@ func file_holdfast_v1_vm_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_vm_service_proto_rawDescData
 }
 
-var file_holdfast_v1_vm_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_holdfast_v1_vm_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_holdfast_v1_vm_service_proto_goTypes = []any{
-	(*ListVMsRequest)(nil),     // 0: holdfast.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),    // 1: holdfast.v1.ListVMsResponse
-	(*GetVMRequest)(nil),       // 2: holdfast.v1.GetVMRequest
-	(*GetVMResponse)(nil),      // 3: holdfast.v1.GetVMResponse
-	(*RegisterVMRequest)(nil),  // 4: holdfast.v1.RegisterVMRequest
-	(*RegisterVMResponse)(nil), // 5: holdfast.v1.RegisterVMResponse
-	(*UpdateVMRequest)(nil),    // 6: holdfast.v1.UpdateVMRequest
-	(*UpdateVMResponse)(nil),   // 7: holdfast.v1.UpdateVMResponse
-	(*RemoveVMRequest)(nil),    // 8: holdfast.v1.RemoveVMRequest
-	(*RemoveVMResponse)(nil),   // 9: holdfast.v1.RemoveVMResponse
-	(*SetVMHARequest)(nil),     // 10: holdfast.v1.SetVMHARequest
-	(*SetVMHAResponse)(nil),    // 11: holdfast.v1.SetVMHAResponse
-	(*StartVMRequest)(nil),     // 12: holdfast.v1.StartVMRequest
-	(*StartVMResponse)(nil),    // 13: holdfast.v1.StartVMResponse
-	(*StopVMRequest)(nil),      // 14: holdfast.v1.StopVMRequest
-	(*StopVMResponse)(nil),     // 15: holdfast.v1.StopVMResponse
-	(*KillVMRequest)(nil),      // 16: holdfast.v1.KillVMRequest
-	(*KillVMResponse)(nil),     // 17: holdfast.v1.KillVMResponse
-	(*RestartVMRequest)(nil),   // 18: holdfast.v1.RestartVMRequest
-	(*RestartVMResponse)(nil),  // 19: holdfast.v1.RestartVMResponse
-	(*ClearVMRequest)(nil),     // 20: holdfast.v1.ClearVMRequest
-	(*ClearVMResponse)(nil),    // 21: holdfast.v1.ClearVMResponse
-	nil,                        // 22: holdfast.v1.RegisterVMRequest.SetEntry
-	nil,                        // 23: holdfast.v1.UpdateVMRequest.SetEntry
-	(*VMView)(nil),             // 24: holdfast.v1.VMView
-	(*Operation)(nil),          // 25: holdfast.v1.Operation
+	(*ListVMsRequest)(nil),        // 0: holdfast.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),       // 1: holdfast.v1.ListVMsResponse
+	(*GetVMRequest)(nil),          // 2: holdfast.v1.GetVMRequest
+	(*GetVMResponse)(nil),         // 3: holdfast.v1.GetVMResponse
+	(*RegisterVMRequest)(nil),     // 4: holdfast.v1.RegisterVMRequest
+	(*RegisterVMResponse)(nil),    // 5: holdfast.v1.RegisterVMResponse
+	(*UpdateVMRequest)(nil),       // 6: holdfast.v1.UpdateVMRequest
+	(*UpdateVMResponse)(nil),      // 7: holdfast.v1.UpdateVMResponse
+	(*RemoveVMRequest)(nil),       // 8: holdfast.v1.RemoveVMRequest
+	(*RemoveVMResponse)(nil),      // 9: holdfast.v1.RemoveVMResponse
+	(*SetVMHARequest)(nil),        // 10: holdfast.v1.SetVMHARequest
+	(*SetVMHAResponse)(nil),       // 11: holdfast.v1.SetVMHAResponse
+	(*StartVMRequest)(nil),        // 12: holdfast.v1.StartVMRequest
+	(*StartVMResponse)(nil),       // 13: holdfast.v1.StartVMResponse
+	(*StopVMRequest)(nil),         // 14: holdfast.v1.StopVMRequest
+	(*StopVMResponse)(nil),        // 15: holdfast.v1.StopVMResponse
+	(*KillVMRequest)(nil),         // 16: holdfast.v1.KillVMRequest
+	(*KillVMResponse)(nil),        // 17: holdfast.v1.KillVMResponse
+	(*RestartVMRequest)(nil),      // 18: holdfast.v1.RestartVMRequest
+	(*RestartVMResponse)(nil),     // 19: holdfast.v1.RestartVMResponse
+	(*ClearVMRequest)(nil),        // 20: holdfast.v1.ClearVMRequest
+	(*ClearVMResponse)(nil),       // 21: holdfast.v1.ClearVMResponse
+	(*MigrateVMRequest)(nil),      // 22: holdfast.v1.MigrateVMRequest
+	(*MigrateVMResponse)(nil),     // 23: holdfast.v1.MigrateVMResponse
+	(*RelocateVMRequest)(nil),     // 24: holdfast.v1.RelocateVMRequest
+	(*RelocateVMResponse)(nil),    // 25: holdfast.v1.RelocateVMResponse
+	(*PlanMigrationRequest)(nil),  // 26: holdfast.v1.PlanMigrationRequest
+	(*MoveCandidate)(nil),         // 27: holdfast.v1.MoveCandidate
+	(*PlannedMigration)(nil),      // 28: holdfast.v1.PlannedMigration
+	(*PlanMigrationResponse)(nil), // 29: holdfast.v1.PlanMigrationResponse
+	nil,                           // 30: holdfast.v1.RegisterVMRequest.SetEntry
+	nil,                           // 31: holdfast.v1.UpdateVMRequest.SetEntry
+	(*VMView)(nil),                // 32: holdfast.v1.VMView
+	(*Operation)(nil),             // 33: holdfast.v1.Operation
+	(*ServerReason)(nil),          // 34: holdfast.v1.ServerReason
 }
 var file_holdfast_v1_vm_service_proto_depIdxs = []int32{
-	24, // 0: holdfast.v1.ListVMsResponse.vms:type_name -> holdfast.v1.VMView
-	24, // 1: holdfast.v1.GetVMResponse.vm:type_name -> holdfast.v1.VMView
-	22, // 2: holdfast.v1.RegisterVMRequest.set:type_name -> holdfast.v1.RegisterVMRequest.SetEntry
-	24, // 3: holdfast.v1.RegisterVMResponse.vm:type_name -> holdfast.v1.VMView
-	23, // 4: holdfast.v1.UpdateVMRequest.set:type_name -> holdfast.v1.UpdateVMRequest.SetEntry
-	24, // 5: holdfast.v1.UpdateVMResponse.vm:type_name -> holdfast.v1.VMView
-	24, // 6: holdfast.v1.SetVMHAResponse.vms:type_name -> holdfast.v1.VMView
-	25, // 7: holdfast.v1.StartVMResponse.operation:type_name -> holdfast.v1.Operation
-	25, // 8: holdfast.v1.StopVMResponse.operation:type_name -> holdfast.v1.Operation
-	25, // 9: holdfast.v1.KillVMResponse.operation:type_name -> holdfast.v1.Operation
-	25, // 10: holdfast.v1.RestartVMResponse.operation:type_name -> holdfast.v1.Operation
-	24, // 11: holdfast.v1.ClearVMResponse.vm:type_name -> holdfast.v1.VMView
-	0,  // 12: holdfast.v1.VMService.ListVMs:input_type -> holdfast.v1.ListVMsRequest
-	2,  // 13: holdfast.v1.VMService.GetVM:input_type -> holdfast.v1.GetVMRequest
-	4,  // 14: holdfast.v1.VMService.RegisterVM:input_type -> holdfast.v1.RegisterVMRequest
-	6,  // 15: holdfast.v1.VMService.UpdateVM:input_type -> holdfast.v1.UpdateVMRequest
-	8,  // 16: holdfast.v1.VMService.RemoveVM:input_type -> holdfast.v1.RemoveVMRequest
-	10, // 17: holdfast.v1.VMService.SetVMHA:input_type -> holdfast.v1.SetVMHARequest
-	12, // 18: holdfast.v1.VMService.StartVM:input_type -> holdfast.v1.StartVMRequest
-	14, // 19: holdfast.v1.VMService.StopVM:input_type -> holdfast.v1.StopVMRequest
-	16, // 20: holdfast.v1.VMService.KillVM:input_type -> holdfast.v1.KillVMRequest
-	18, // 21: holdfast.v1.VMService.RestartVM:input_type -> holdfast.v1.RestartVMRequest
-	20, // 22: holdfast.v1.VMService.ClearVM:input_type -> holdfast.v1.ClearVMRequest
-	1,  // 23: holdfast.v1.VMService.ListVMs:output_type -> holdfast.v1.ListVMsResponse
-	3,  // 24: holdfast.v1.VMService.GetVM:output_type -> holdfast.v1.GetVMResponse
-	5,  // 25: holdfast.v1.VMService.RegisterVM:output_type -> holdfast.v1.RegisterVMResponse
-	7,  // 26: holdfast.v1.VMService.UpdateVM:output_type -> holdfast.v1.UpdateVMResponse
-	9,  // 27: holdfast.v1.VMService.RemoveVM:output_type -> holdfast.v1.RemoveVMResponse
-	11, // 28: holdfast.v1.VMService.SetVMHA:output_type -> holdfast.v1.SetVMHAResponse
-	13, // 29: holdfast.v1.VMService.StartVM:output_type -> holdfast.v1.StartVMResponse
-	15, // 30: holdfast.v1.VMService.StopVM:output_type -> holdfast.v1.StopVMResponse
-	17, // 31: holdfast.v1.VMService.KillVM:output_type -> holdfast.v1.KillVMResponse
-	19, // 32: holdfast.v1.VMService.RestartVM:output_type -> holdfast.v1.RestartVMResponse
-	21, // 33: holdfast.v1.VMService.ClearVM:output_type -> holdfast.v1.ClearVMResponse
-	23, // [23:34] is the sub-list for method output_type
-	12, // [12:23] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	32, // 0: holdfast.v1.ListVMsResponse.vms:type_name -> holdfast.v1.VMView
+	32, // 1: holdfast.v1.GetVMResponse.vm:type_name -> holdfast.v1.VMView
+	30, // 2: holdfast.v1.RegisterVMRequest.set:type_name -> holdfast.v1.RegisterVMRequest.SetEntry
+	32, // 3: holdfast.v1.RegisterVMResponse.vm:type_name -> holdfast.v1.VMView
+	31, // 4: holdfast.v1.UpdateVMRequest.set:type_name -> holdfast.v1.UpdateVMRequest.SetEntry
+	32, // 5: holdfast.v1.UpdateVMResponse.vm:type_name -> holdfast.v1.VMView
+	32, // 6: holdfast.v1.SetVMHAResponse.vms:type_name -> holdfast.v1.VMView
+	33, // 7: holdfast.v1.StartVMResponse.operation:type_name -> holdfast.v1.Operation
+	33, // 8: holdfast.v1.StopVMResponse.operation:type_name -> holdfast.v1.Operation
+	33, // 9: holdfast.v1.KillVMResponse.operation:type_name -> holdfast.v1.Operation
+	33, // 10: holdfast.v1.RestartVMResponse.operation:type_name -> holdfast.v1.Operation
+	32, // 11: holdfast.v1.ClearVMResponse.vm:type_name -> holdfast.v1.VMView
+	33, // 12: holdfast.v1.MigrateVMResponse.operation:type_name -> holdfast.v1.Operation
+	33, // 13: holdfast.v1.RelocateVMResponse.operation:type_name -> holdfast.v1.Operation
+	34, // 14: holdfast.v1.MoveCandidate.reasons:type_name -> holdfast.v1.ServerReason
+	27, // 15: holdfast.v1.PlannedMigration.candidates:type_name -> holdfast.v1.MoveCandidate
+	28, // 16: holdfast.v1.PlanMigrationResponse.vms:type_name -> holdfast.v1.PlannedMigration
+	0,  // 17: holdfast.v1.VMService.ListVMs:input_type -> holdfast.v1.ListVMsRequest
+	2,  // 18: holdfast.v1.VMService.GetVM:input_type -> holdfast.v1.GetVMRequest
+	4,  // 19: holdfast.v1.VMService.RegisterVM:input_type -> holdfast.v1.RegisterVMRequest
+	6,  // 20: holdfast.v1.VMService.UpdateVM:input_type -> holdfast.v1.UpdateVMRequest
+	8,  // 21: holdfast.v1.VMService.RemoveVM:input_type -> holdfast.v1.RemoveVMRequest
+	10, // 22: holdfast.v1.VMService.SetVMHA:input_type -> holdfast.v1.SetVMHARequest
+	12, // 23: holdfast.v1.VMService.StartVM:input_type -> holdfast.v1.StartVMRequest
+	14, // 24: holdfast.v1.VMService.StopVM:input_type -> holdfast.v1.StopVMRequest
+	16, // 25: holdfast.v1.VMService.KillVM:input_type -> holdfast.v1.KillVMRequest
+	18, // 26: holdfast.v1.VMService.RestartVM:input_type -> holdfast.v1.RestartVMRequest
+	22, // 27: holdfast.v1.VMService.MigrateVM:input_type -> holdfast.v1.MigrateVMRequest
+	24, // 28: holdfast.v1.VMService.RelocateVM:input_type -> holdfast.v1.RelocateVMRequest
+	26, // 29: holdfast.v1.VMService.PlanMigration:input_type -> holdfast.v1.PlanMigrationRequest
+	20, // 30: holdfast.v1.VMService.ClearVM:input_type -> holdfast.v1.ClearVMRequest
+	1,  // 31: holdfast.v1.VMService.ListVMs:output_type -> holdfast.v1.ListVMsResponse
+	3,  // 32: holdfast.v1.VMService.GetVM:output_type -> holdfast.v1.GetVMResponse
+	5,  // 33: holdfast.v1.VMService.RegisterVM:output_type -> holdfast.v1.RegisterVMResponse
+	7,  // 34: holdfast.v1.VMService.UpdateVM:output_type -> holdfast.v1.UpdateVMResponse
+	9,  // 35: holdfast.v1.VMService.RemoveVM:output_type -> holdfast.v1.RemoveVMResponse
+	11, // 36: holdfast.v1.VMService.SetVMHA:output_type -> holdfast.v1.SetVMHAResponse
+	13, // 37: holdfast.v1.VMService.StartVM:output_type -> holdfast.v1.StartVMResponse
+	15, // 38: holdfast.v1.VMService.StopVM:output_type -> holdfast.v1.StopVMResponse
+	17, // 39: holdfast.v1.VMService.KillVM:output_type -> holdfast.v1.KillVMResponse
+	19, // 40: holdfast.v1.VMService.RestartVM:output_type -> holdfast.v1.RestartVMResponse
+	23, // 41: holdfast.v1.VMService.MigrateVM:output_type -> holdfast.v1.MigrateVMResponse
+	25, // 42: holdfast.v1.VMService.RelocateVM:output_type -> holdfast.v1.RelocateVMResponse
+	29, // 43: holdfast.v1.VMService.PlanMigration:output_type -> holdfast.v1.PlanMigrationResponse
+	21, // 44: holdfast.v1.VMService.ClearVM:output_type -> holdfast.v1.ClearVMResponse
+	31, // [31:45] is the sub-list for method output_type
+	17, // [17:31] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_vm_service_proto_init() }
@@ -1320,6 +1880,7 @@ func file_holdfast_v1_vm_service_proto_init() {
 	if File_holdfast_v1_vm_service_proto != nil {
 		return
 	}
+	file_holdfast_v1_server_service_proto_init()
 	file_holdfast_v1_types_proto_init()
 	file_holdfast_v1_views_proto_init()
 	type x struct{}
@@ -1328,7 +1889,7 @@ func file_holdfast_v1_vm_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_vm_service_proto_rawDesc), len(file_holdfast_v1_vm_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,17 +19,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	VMService_ListVMs_FullMethodName    = "/holdfast.v1.VMService/ListVMs"
-	VMService_GetVM_FullMethodName      = "/holdfast.v1.VMService/GetVM"
-	VMService_RegisterVM_FullMethodName = "/holdfast.v1.VMService/RegisterVM"
-	VMService_UpdateVM_FullMethodName   = "/holdfast.v1.VMService/UpdateVM"
-	VMService_RemoveVM_FullMethodName   = "/holdfast.v1.VMService/RemoveVM"
-	VMService_SetVMHA_FullMethodName    = "/holdfast.v1.VMService/SetVMHA"
-	VMService_StartVM_FullMethodName    = "/holdfast.v1.VMService/StartVM"
-	VMService_StopVM_FullMethodName     = "/holdfast.v1.VMService/StopVM"
-	VMService_KillVM_FullMethodName     = "/holdfast.v1.VMService/KillVM"
-	VMService_RestartVM_FullMethodName  = "/holdfast.v1.VMService/RestartVM"
-	VMService_ClearVM_FullMethodName    = "/holdfast.v1.VMService/ClearVM"
+	VMService_ListVMs_FullMethodName       = "/holdfast.v1.VMService/ListVMs"
+	VMService_GetVM_FullMethodName         = "/holdfast.v1.VMService/GetVM"
+	VMService_RegisterVM_FullMethodName    = "/holdfast.v1.VMService/RegisterVM"
+	VMService_UpdateVM_FullMethodName      = "/holdfast.v1.VMService/UpdateVM"
+	VMService_RemoveVM_FullMethodName      = "/holdfast.v1.VMService/RemoveVM"
+	VMService_SetVMHA_FullMethodName       = "/holdfast.v1.VMService/SetVMHA"
+	VMService_StartVM_FullMethodName       = "/holdfast.v1.VMService/StartVM"
+	VMService_StopVM_FullMethodName        = "/holdfast.v1.VMService/StopVM"
+	VMService_KillVM_FullMethodName        = "/holdfast.v1.VMService/KillVM"
+	VMService_RestartVM_FullMethodName     = "/holdfast.v1.VMService/RestartVM"
+	VMService_MigrateVM_FullMethodName     = "/holdfast.v1.VMService/MigrateVM"
+	VMService_RelocateVM_FullMethodName    = "/holdfast.v1.VMService/RelocateVM"
+	VMService_PlanMigration_FullMethodName = "/holdfast.v1.VMService/PlanMigration"
+	VMService_ClearVM_FullMethodName       = "/holdfast.v1.VMService/ClearVM"
 )
 
 // VMServiceClient is the client API for VMService service.
@@ -60,6 +63,15 @@ type VMServiceClient interface {
 	KillVM(ctx context.Context, in *KillVMRequest, opts ...grpc.CallOption) (*KillVMResponse, error)
 	// Stops the VM as StopVM does and starts it again.
 	RestartVM(ctx context.Context, in *RestartVMRequest, opts ...grpc.CallOption) (*RestartVMResponse, error)
+	// Moves a running VM to another server without stopping it; with no server named, to the best one. Refused, with each
+	// server's reasons, if it cannot be admitted now; then nothing has changed. With `plan_revision`, refused
+	// (PLAN_CHANGED) if the server that PlanMigration recommended then is not the best any more.
+	MigrateVM(ctx context.Context, in *MigrateVMRequest, opts ...grpc.CallOption) (*MigrateVMResponse, error)
+	// Stops the VM and starts it on another server: also for VMs that cannot move live. Refused as MigrateVM.
+	RelocateVM(ctx context.Context, in *RelocateVMRequest, opts ...grpc.CallOption) (*RelocateVMResponse, error)
+	// Says for each VM and each server whether it could move there now, and if not, everything that is in the way, as the
+	// leader would judge. It changes nothing.
+	PlanMigration(ctx context.Context, in *PlanMigrationRequest, opts ...grpc.CallOption) (*PlanMigrationResponse, error)
 	// Clears a failed VM: its failures are forgotten and it is started if it is wanted running.
 	ClearVM(ctx context.Context, in *ClearVMRequest, opts ...grpc.CallOption) (*ClearVMResponse, error)
 }
@@ -172,6 +184,36 @@ func (c *vMServiceClient) RestartVM(ctx context.Context, in *RestartVMRequest, o
 	return out, nil
 }
 
+func (c *vMServiceClient) MigrateVM(ctx context.Context, in *MigrateVMRequest, opts ...grpc.CallOption) (*MigrateVMResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MigrateVMResponse)
+	err := c.cc.Invoke(ctx, VMService_MigrateVM_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) RelocateVM(ctx context.Context, in *RelocateVMRequest, opts ...grpc.CallOption) (*RelocateVMResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RelocateVMResponse)
+	err := c.cc.Invoke(ctx, VMService_RelocateVM_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *vMServiceClient) PlanMigration(ctx context.Context, in *PlanMigrationRequest, opts ...grpc.CallOption) (*PlanMigrationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanMigrationResponse)
+	err := c.cc.Invoke(ctx, VMService_PlanMigration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *vMServiceClient) ClearVM(ctx context.Context, in *ClearVMRequest, opts ...grpc.CallOption) (*ClearVMResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClearVMResponse)
@@ -210,6 +252,15 @@ type VMServiceServer interface {
 	KillVM(context.Context, *KillVMRequest) (*KillVMResponse, error)
 	// Stops the VM as StopVM does and starts it again.
 	RestartVM(context.Context, *RestartVMRequest) (*RestartVMResponse, error)
+	// Moves a running VM to another server without stopping it; with no server named, to the best one. Refused, with each
+	// server's reasons, if it cannot be admitted now; then nothing has changed. With `plan_revision`, refused
+	// (PLAN_CHANGED) if the server that PlanMigration recommended then is not the best any more.
+	MigrateVM(context.Context, *MigrateVMRequest) (*MigrateVMResponse, error)
+	// Stops the VM and starts it on another server: also for VMs that cannot move live. Refused as MigrateVM.
+	RelocateVM(context.Context, *RelocateVMRequest) (*RelocateVMResponse, error)
+	// Says for each VM and each server whether it could move there now, and if not, everything that is in the way, as the
+	// leader would judge. It changes nothing.
+	PlanMigration(context.Context, *PlanMigrationRequest) (*PlanMigrationResponse, error)
 	// Clears a failed VM: its failures are forgotten and it is started if it is wanted running.
 	ClearVM(context.Context, *ClearVMRequest) (*ClearVMResponse, error)
 	mustEmbedUnimplementedVMServiceServer()
@@ -251,6 +302,15 @@ func (UnimplementedVMServiceServer) KillVM(context.Context, *KillVMRequest) (*Ki
 }
 func (UnimplementedVMServiceServer) RestartVM(context.Context, *RestartVMRequest) (*RestartVMResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RestartVM not implemented")
+}
+func (UnimplementedVMServiceServer) MigrateVM(context.Context, *MigrateVMRequest) (*MigrateVMResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MigrateVM not implemented")
+}
+func (UnimplementedVMServiceServer) RelocateVM(context.Context, *RelocateVMRequest) (*RelocateVMResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RelocateVM not implemented")
+}
+func (UnimplementedVMServiceServer) PlanMigration(context.Context, *PlanMigrationRequest) (*PlanMigrationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanMigration not implemented")
 }
 func (UnimplementedVMServiceServer) ClearVM(context.Context, *ClearVMRequest) (*ClearVMResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClearVM not implemented")
@@ -456,6 +516,60 @@ func _VMService_RestartVM_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VMService_MigrateVM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MigrateVMRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).MigrateVM(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_MigrateVM_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).MigrateVM(ctx, req.(*MigrateVMRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_RelocateVM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RelocateVMRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).RelocateVM(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_RelocateVM_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).RelocateVM(ctx, req.(*RelocateVMRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _VMService_PlanMigration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanMigrationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VMServiceServer).PlanMigration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VMService_PlanMigration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VMServiceServer).PlanMigration(ctx, req.(*PlanMigrationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _VMService_ClearVM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ClearVMRequest)
 	if err := dec(in); err != nil {
@@ -520,6 +634,18 @@ var VMService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RestartVM",
 			Handler:    _VMService_RestartVM_Handler,
+		},
+		{
+			MethodName: "MigrateVM",
+			Handler:    _VMService_MigrateVM_Handler,
+		},
+		{
+			MethodName: "RelocateVM",
+			Handler:    _VMService_RelocateVM_Handler,
+		},
+		{
+			MethodName: "PlanMigration",
+			Handler:    _VMService_PlanMigration_Handler,
 		},
 		{
 			MethodName: "ClearVM",
