@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/agent/fence"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/mesh"
@@ -47,9 +48,6 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	if err := db.check(ctx, origin); err != nil {
-		return err
-	}
 	boot, err := lease.BootID()
 	if err != nil {
 		return err
@@ -61,7 +59,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c), UnsafeMigration: c.Migration.Unsafe})
 	var agent *app.Agent
 	h := host{virt: hv, agent: func() *app.Agent { return agent }}
-	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Snapshot() },
+	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Directory() },
 		func(s pool.ServerID) *tls.Config { return id.Client(string(s)) })
 	defer peers.Close()
 	ends := newTunnels(c, hv, clk, log)
@@ -69,6 +67,8 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
 		Definitions: definitions{}, Passwords: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
+		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
+		Ready:    func(ctx context.Context) error { return db.check(ctx, origin) },
 		CheckTTL: func(ttl time.Duration) error { return errors.Join(c.CheckTTL(ttl), c.CheckWatchdog(ttl)) },
 	})
 	if err != nil {
@@ -77,6 +77,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	srv := grpc.NewServer(rpc.ServerOptions(id.Server(true))...)
 	registerServices(srv, agent)
 	answers := mesh.NewServer(pool.ServerID(c.Server), version.Version, func() string { return agent.Snapshot().Config.Incarnation }, h)
+	answers.UsePromises(agent)
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))

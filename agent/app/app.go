@@ -54,6 +54,9 @@ type Edges struct {
 	CheckTTL func(ttl time.Duration) error
 	// Voter reports whether this server carries a voting member of the embedded etcd.
 	Voter func() bool
+	// Ready waits until etcd answers and refuses one that must not be used; nil: it need not be looked at. Meanwhile this
+	// agent already promises, and lets run on what its predecessor's guard holds.
+	Ready func(ctx context.Context) error
 	// LeaderWork runs while this agent leads, besides the leader's own loop; nil: none.
 	LeaderWork func(ctx context.Context, l Leadership) error
 	// Shared lets agents in one process fold the pool's changes together; nil for one alone.
@@ -177,8 +180,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	run("failsafe", a.keepVMs)
 	run("look for etcd", a.lookForEtcd)
-	run("mirror", a.data.mirror.Run)
-	snap, err := a.data.mirror.WaitFor(ctx, 1)
+	snap, err := a.firstSnapshot(ctx, run)
 	if err == nil {
 		err = a.checkPool(snap)
 	}
@@ -192,6 +194,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	g.Wait()
 	return failure
+}
+
+// firstSnapshot begins to follow the pool once etcd may be used.
+func (a *Agent) firstSnapshot(ctx context.Context, run func(string, func(context.Context) error)) (*pool.Snapshot, error) {
+	if a.e.Ready != nil {
+		if err := a.e.Ready(ctx); err != nil {
+			return nil, err
+		}
+	}
+	run("mirror", a.data.mirror.Run)
+	return a.data.mirror.WaitFor(ctx, 1)
 }
 
 // checkPool refuses a pool that this server does not belong to.

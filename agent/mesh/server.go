@@ -41,6 +41,8 @@ type Server struct {
 	// ends and gate answer tunnels; nil without UseTunnels.
 	ends *tunnel.Ends
 	gate Gate
+	// promiser answers who asks for promises; nil without UsePromises.
+	promiser Promiser
 }
 
 // NewServer returns the answering side of one agent.

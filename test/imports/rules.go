@@ -20,7 +20,7 @@ var anywhere = []string{"pkg/clock", "pkg/version"}
 var mayImport = map[string][]string{
 	"agent":        {"agent/*", "pkg/*", "proto"},
 	"agent/api":    {"pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
-	"agent/app":    {"agent/api", "agent/guard", "agent/leader", "agent/local", "pkg/kv", "pkg/lease", "pkg/store", "pkg/pool"},
+	"agent/app":    {"agent/api", "agent/failsafe", "agent/guard", "agent/leader", "agent/local", "pkg/kv", "pkg/lease", "pkg/store", "pkg/pool"},
 	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/store", "pkg/pool", "proto"},
 	"agent/mesh":   {"agent/api", "agent/local", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
 	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
@@ -29,11 +29,13 @@ var mayImport = map[string][]string{
 	"agent/guard":  {"pkg/pool"},
 	"agent/virt":   {"agent/local", "agent/guard", "pkg/pool"}, // the words of local.Hypervisor
 	"agent/fence":  {"pkg/pool"},
-	"agent/sim":    {"agent/*", "pkg/*", "proto"},
+	// guard's words: Client, Lease.
+	"agent/failsafe": {"agent/guard", "pkg/pool"},
+	"agent/sim":      {"agent/*", "pkg/*", "proto"},
 
 	"console":      {"console/cli", "console/contexts", "pkg/rpc", "pkg/config"},
-	"console/tui":  {"console/ui", "console/feed", "console/contexts", "pkg/rpc", "pkg/config"},
-	"console/ui":   {"console/feed", "pkg/pool"},
+	"console/tui":  {"console/ui", "console/feed", "console/contexts", "pkg/rpc", "pkg/pool", "pkg/config"},
+	"console/ui":   {"console/feed", "pkg/rpc", "pkg/pool", "proto"}, // rpc's words: refusals, permitted calls
 	"console/feed": {"pkg/rpc", "pkg/pool", "proto"},
 	"console/cli":  {"console/contexts", "pkg/rpc", "pkg/pool", "proto"},
 
