@@ -26,6 +26,14 @@ func runGuard(ctx context.Context, c config.Config, log *slog.Logger) error {
 	})
 }
 
+// monitorDir turns the setting into a directory; empty: none.
+func monitorDir(setting string) string {
+	if setting == "off" {
+		return ""
+	}
+	return setting
+}
+
 // watchdogPath turns the setting into a device; empty: none.
 func watchdogPath(setting string) string {
 	switch setting {

@@ -56,7 +56,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		return fmt.Errorf("make run_dir: %w", err)
 	}
 	clk := clock.Real()
-	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c), UnsafeMigration: c.Migration.Unsafe})
+	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c), MonitorDir: monitorDir(c.Guard.MonitorDir), UnsafeMigration: c.Migration.Unsafe})
 	var agent *app.Agent
 	h := host{virt: hv, agent: func() *app.Agent { return agent }}
 	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Directory() },
@@ -66,7 +66,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
-		Definitions: definitions{}, Passwords: definitions{}, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
+		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
 		Ready:    func(ctx context.Context) error { return db.check(ctx, origin) },
 		CheckTTL: func(ttl time.Duration) error { return errors.Join(c.CheckTTL(ttl), c.CheckWatchdog(ttl)) },

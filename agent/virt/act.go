@@ -5,6 +5,7 @@ package virt
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -20,7 +21,19 @@ import (
 // domain has the name or UUID), pool.ErrInvalid and pool.ErrRefused (the definition), pool.ErrUnavailable,
 // pool.ErrOutcomeUnknown.
 func (a *Adapter) Create(ctx context.Context, xml string, marker local.Marker) (local.Domain, error) {
-	text, err := definition.Prepare(xml, marker, a.monitorFor(ctx, marker.VM))
+	monitor := a.monitorFor(ctx, marker.VM)
+	d, err := a.create(ctx, xml, marker, monitor)
+	if err != nil && monitor != "" && strings.Contains(err.Error(), monitor) {
+		// QEMU names the option that it fails with.
+		_, why, _ := strings.Cut(err.Error(), monitorOptions+": ")
+		a.setNoMonitors(fmt.Sprintf("QEMU cannot listen in %s: %s", a.opt.MonitorDir, strings.TrimSuffix(why, ": "+pool.ErrInvalid.Error())))
+		return a.create(ctx, xml, marker, "")
+	}
+	return d, err
+}
+
+func (a *Adapter) create(ctx context.Context, xml string, marker local.Marker, monitor string) (local.Domain, error) {
+	text, err := definition.Prepare(xml, marker, monitor)
 	if err != nil {
 		return local.Domain{}, err
 	}

@@ -45,8 +45,9 @@ type Adapter struct {
 	readAt  pool.Instant
 	// answers of this daemon that do not change while it runs.
 	answers map[question]string
-	// monitors: the directory for second monitors is ready.
-	monitors bool
+	// monitorsTried: the directory for second monitors is ready, or cannot be, as noMonitors says.
+	monitorsTried bool
+	noMonitors    string
 }
 
 var (

@@ -177,6 +177,7 @@ func (a *Adapter) setUp(version string) {
 	a.calls.renew()
 	a.mu.Lock()
 	a.down, a.version, a.stale = nil, version, true
+	a.monitorsTried = false           // so may its security module's rules
 	a.answers = map[question]string{} // QEMU may have been replaced with the daemon
 	uri := a.uri
 	a.mu.Unlock()
@@ -195,6 +196,9 @@ func (a *Adapter) warmUp() {
 	})
 	if err != nil && a.life.Err() == nil {
 		a.opt.Log.Warn("probing QEMU", "err", err)
+	}
+	if a.opt.MonitorDir != "" {
+		a.monitorsReady(a.life)
 	}
 }
 

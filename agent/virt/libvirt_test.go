@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
@@ -382,7 +384,7 @@ func TestSecondMonitorPausesAGuestWithoutLibvirt(t *testing.T) {
 	a := d.adapter(func(o *Options) { o.MonitorDir = d.dir + "/qmp" })
 	g := d.guest("paused", 100, obeys)
 	was := start(t, a, g)
-	if was.Monitor != d.dir+"/qmp/paused.sock" {
+	if was.Monitor != d.dir+"/qmp/qmp.tunnelmigrate.dest.paused" {
 		t.Fatalf("monitor: %q", was.Monitor)
 	}
 	until(t, a, g.name, local.DomainRunning)
@@ -400,5 +402,34 @@ func TestSecondMonitorPausesAGuestWithoutLibvirt(t *testing.T) {
 	a.Forget(g.vm())
 	if _, err := os.Stat(was.Monitor); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("socket left: %v", err)
+	}
+}
+
+func TestAVMStartsWithoutASecondMonitorWhereQEMUMayNotListen(t *testing.T) {
+	d := startDaemon(t)
+	a := d.adapter(func(o *Options) { o.MonitorDir = d.dir + "/qmp" })
+	g := d.guest("first", 101, obeys)
+	// A directory in the socket's place: QEMU cannot remove it, and is refused as by a security module.
+	if err := os.MkdirAll(d.dir+"/qmp/qmp.tunnelmigrate.dest.first/x", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if was := start(t, a, g); was.Monitor != "" {
+		t.Errorf("monitor: %q", was.Monitor)
+	}
+	if why := a.NoPause(); !strings.Contains(why, "QEMU cannot listen in "+d.dir+"/qmp") {
+		t.Errorf("the reason is %q", why)
+	}
+}
+
+func TestSocketsOfMonitorsHaveNamesThatAppArmorAllows(t *testing.T) {
+	a := New(Options{Clock: clock.Real(), MonitorDir: "/run/libvirt/qemu/holdfast"})
+	// What virt-aa-helper allows: /run/libvirt/**/*.tunnelmigrate.dest.NAME
+	for _, vm := range []string{"web-01", strings.Repeat("n", 56)} {
+		if ok, err := filepath.Match("/run/libvirt/qemu/holdfast/*.tunnelmigrate.dest."+vm, a.monitorPath(pool.VMID(vm))); !ok || err != nil {
+			t.Errorf("%s: %q, %v", vm, a.monitorPath(pool.VMID(vm)), err)
+		}
+	}
+	if got := a.monitorPath(pool.VMID(strings.Repeat("n", 63))); got != "" {
+		t.Errorf("a path that no socket can have: %q", got)
 	}
 }

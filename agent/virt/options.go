@@ -20,8 +20,8 @@ type Options struct {
 	// RunDir is where libvirt keeps each QEMU's PID file.
 	RunDir string
 	// MonitorDir is where each QEMU that Create starts opens a second QMP socket, through which the guard can pause it
-	// without libvirt. It is made, for QEMU's user alone. Empty: no such sockets. A security module (AppArmor,
-	// SELinux) must let QEMU bind sockets there, or nothing starts.
+	// without libvirt. It is made, for QEMU's user alone. Empty: no such sockets. Where a security module (AppArmor,
+	// SELinux) does not let QEMU listen there, VMs start without: Adapter.NoPause says so.
 	MonitorDir string
 	// UnsafeMigration has libvirt migrate VMs whose disks it takes for local. For storage that every server sees and
 	// libvirt does not know as shared; wrong anywhere else, it loses data.

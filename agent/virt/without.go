@@ -57,6 +57,9 @@ func (a *Adapter) Absent(ctx context.Context, uuid string) (bool, error) {
 // Forget has nothing to forget.
 func (a *Adapter) Forget(pool.VMID) {}
 
+// NoPause says that there is no libvirt.
+func (a *Adapter) NoPause() string { return errWithout.Error() }
+
 // Domains fails.
 func (a *Adapter) Domains(context.Context) ([]local.Domain, error) { return nil, errWithout }
 

@@ -233,11 +233,19 @@ func serverGuard(s *pb.ServerView) string {
 	case m == nil:
 		return "-"
 	case m.GetWatchdog() != nil && m.GetGuard():
-		return "guard, watchdog " + durationText(m.GetWatchdog())
+		return "guard, watchdog " + durationText(m.GetWatchdog()) + pauseWord(m)
 	case m.GetGuard():
-		return "guard"
+		return "guard" + pauseWord(m)
 	}
 	return "none"
+}
+
+// pauseWord tells of a guard that can kill, but not pause.
+func pauseWord(m *pb.Member) string {
+	if m.GetNoPause() == "" {
+		return ""
+	}
+	return ", no pause"
 }
 
 var operationList = &list{

@@ -112,6 +112,9 @@ type Guard struct {
 	// WatchdogTimeout is W, how long the device waits before it resets the server. Less makes recovery by this
 	// proof faster and a reset of a merely slow server more likely.
 	WatchdogTimeout time.Duration `yaml:"watchdog_timeout,omitempty"`
+	// MonitorDir is where each QEMU that is started listens for the guard, which pauses it there when the pool's
+	// on_isolation says so. It is made for QEMU's user alone. "off": no such sockets; an isolated server then kills.
+	MonitorDir string `yaml:"monitor_dir,omitempty"`
 }
 
 // Storage is one place where VMs' disks are.
@@ -150,7 +153,7 @@ func Default() Config {
 		},
 		StateDir: "/var/lib/holdfast",
 		RunDir:   "/run/holdfast",
-		Guard:    Guard{Watchdog: "auto", WatchdogTimeout: 10 * time.Second},
+		Guard:    Guard{Watchdog: "auto", WatchdogTimeout: 10 * time.Second, MonitorDir: "/run/libvirt/qemu/holdfast"},
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }

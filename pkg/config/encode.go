@@ -20,6 +20,7 @@ func (c Config) Encode(comment string) ([]byte, error) {
 	drop(&short.Guard.Socket, def.Guard.Socket)
 	drop(&short.Guard.Watchdog, def.Guard.Watchdog)
 	drop(&short.Guard.WatchdogTimeout, def.Guard.WatchdogTimeout)
+	drop(&short.Guard.MonitorDir, def.Guard.MonitorDir)
 	drop(&short.Log, def.Log)
 	drop(&short.StateDir, Default().StateDir)
 	drop(&short.RunDir, Default().RunDir)

@@ -163,6 +163,9 @@ func (g Guard) validate() error {
 	if g.WatchdogTimeout < 2*time.Second || g.WatchdogTimeout > 5*time.Minute || g.WatchdogTimeout%time.Second != 0 {
 		return invalid("guard.watchdog_timeout %v: must be whole seconds from 2s to 5m", g.WatchdogTimeout)
 	}
+	if g.MonitorDir != "off" && !filepath.IsAbs(g.MonitorDir) {
+		return invalid("guard.monitor_dir %q: must be a directory such as %s, or off", g.MonitorDir, Default().Guard.MonitorDir)
+	}
 	return nil
 }
 

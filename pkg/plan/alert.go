@@ -20,7 +20,7 @@ const (
 	AlertFrozen     pool.AlertKind = "HA_FROZEN"
 )
 
-var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen}
+var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause}
 
 // raised is an alert that should be open, and the event that goes with its opening.
 type raised struct {
@@ -39,6 +39,7 @@ func (p *planner) planAlerts() {
 	p.serverAlerts(raise)
 	p.vmAlerts(raise)
 	p.poolAlerts(raise)
+	p.pauseAlerts(raise)
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		p.open(want[id])
 	}

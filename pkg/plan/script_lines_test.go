@@ -26,6 +26,9 @@ const gib = int64(1) << 30
 //	clear NAME                     an operator clears its failures
 //	lacks SERVER VM 'WHAT'         a server lacks something for a VM
 //	corrupt KEY 'WHY'
+//	in-doubt VM 'WHY'|no            its recorded disks may be old ones
+//	cannot-pause SERVER 'WHY'|no    its guard can only kill
+//	on-isolation stop|pause
 //	unclaim NAME                   its claim is deleted by somebody
 //	leader NAME                    another server leads
 //	adopt VM SERVER                it was found running there, and registered
@@ -95,6 +98,16 @@ func (s *script) rest(w words, server pool.ServerID, vm pool.VMID) {
 		m := s.world.Members[server]
 		m.Lacks = map[pool.VMID][]string{pool.VMID(w.at(2)): {w.at(3)}}
 		s.world.Members[server] = m
+	case "on-isolation":
+		s.world.Config.OnIsolation = map[string]pool.Isolation{"stop": pool.IsolationStop, "pause": pool.IsolationPause}[w.at(1)]
+	case "cannot-pause":
+		m := s.world.Members[server]
+		m.NoPause = unlessNo(w.at(2))
+		s.world.Members[server] = m
+	case "in-doubt":
+		v := s.world.VMs[vm]
+		v.DisksInDoubt = unlessNo(w.at(2))
+		s.world.PutVM(v)
 	case "corrupt":
 		s.world.Corrupt[w.at(1)] = w.at(2)
 	case "unclaim":
@@ -128,6 +141,14 @@ func (s *script) rest(w words, server pool.ServerID, vm pool.VMID) {
 	default:
 		w.t.Fatalf("no such line: %v", w.pos)
 	}
+}
+
+// unlessNo returns a reason, empty for the word no.
+func unlessNo(why string) string {
+	if why == "no" {
+		return ""
+	}
+	return why
 }
 
 func (s *script) pool(w words) {
