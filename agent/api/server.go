@@ -90,6 +90,8 @@ type Config struct {
 	CanLoseOne func(ctx context.Context) error
 	// CheckTTL refuses a life-time of leases that this server's etcd or watchdog does not go with; nil: none does.
 	CheckTTL func(ttl time.Duration) error
+	// Failsafe tells whether this server's VMs run on while etcd cannot be reached; nil: nobody knows.
+	Failsafe func() (pb.Failsafe, string)
 	Log      *slog.Logger
 }
 

@@ -16,6 +16,9 @@ type view struct {
 	snap *pool.Snapshot
 	plan *plan.View
 	lost bool
+	// failsafe tells what becomes of the VMs here while etcd is lost, failsafeText in a sentence.
+	failsafe     pb.Failsafe
+	failsafeText string
 }
 
 // view returns a view of the newest snapshot.
@@ -24,7 +27,12 @@ func (s *Server) view() (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &view{snap: snap, plan: plan.NewView(snap), lost: !s.cfg.Pool.Reachable()}, nil
+	v := &view{snap: snap, plan: plan.NewView(snap), lost: !s.cfg.Pool.Reachable()}
+	if s.cfg.Failsafe != nil {
+		v.failsafe, v.failsafeText = s.cfg.Failsafe()
+	}
+	v.lost = v.lost || v.failsafe > pb.Failsafe_FAILSAFE_ASKING
+	return v, nil
 }
 
 // status is one word for how a VM stands, in the API's numbers, and why.
@@ -90,7 +98,8 @@ func (v *view) server(id pool.ServerID) *pb.ServerView {
 func (v *view) pool() *pb.PoolView {
 	s := v.snap
 	out := &pb.PoolView{Config: wire.Config(s.Config), Leader: string(s.Leader.Server), Revision: int64(s.Revision),
-		Servers: int32(s.Servers.Len()), ServersUp: int32(s.Members.Len()), Vms: int32(s.VMs.Len()), EtcdLost: v.lost} //nolint:gosec // counts
+		Servers: int32(s.Servers.Len()), ServersUp: int32(s.Members.Len()), Vms: int32(s.VMs.Len()), EtcdLost: v.lost,
+		Failsafe: v.failsafe, FailsafeText: v.failsafeText} //nolint:gosec // counts
 	for id := range s.VMs.All() {
 		switch status, _ := v.status(id); status {
 		case pb.VMStatus_VM_STATUS_RUNNING, pb.VMStatus_VM_STATUS_MIGRATING:

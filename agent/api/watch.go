@@ -111,7 +111,7 @@ func (w *watch) next(v *view) *pb.WatchPoolResponse {
 		w.seen = v.snap
 	}
 	if proto.Size(d) == 0 {
-		m.Change = &pb.WatchPoolResponse_Heartbeat{Heartbeat: &pb.Heartbeat{EtcdLost: v.lost}}
+		m.Change = &pb.WatchPoolResponse_Heartbeat{Heartbeat: &pb.Heartbeat{EtcdLost: v.lost, Failsafe: v.failsafe, FailsafeText: v.failsafeText}}
 	} else {
 		m.Change = &pb.WatchPoolResponse_Delta{Delta: d}
 	}

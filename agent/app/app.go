@@ -119,7 +119,7 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	}
 	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
-		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Log: e.Log})
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Failsafe: a.failsafeView, Log: e.Log})
 	return a, nil
 }
 

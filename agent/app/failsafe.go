@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/pkg/lease"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
 // newFailsafe builds what lets VMs run on without etcd, and what this agent promises to others.
@@ -122,6 +123,12 @@ func (a *Agent) Failsafe() failsafe.State {
 		return failsafe.State{}
 	}
 	return a.keeper.State()
+}
+
+// failsafeView is Failsafe in the API's words.
+func (a *Agent) failsafeView() (pb.Failsafe, string) {
+	st := a.Failsafe()
+	return pb.Failsafe(st.Word), st.Text //nolint:gosec // the numbers are the API's
 }
 
 // Promise is another server's question whether this agent will not act as leader for hold. why says why not.

@@ -221,6 +221,7 @@ func (st *state) fold(m *pb.WatchPoolResponse) {
 		st.events = append(st.events, d.GetEvents()...)
 	case m.GetHeartbeat() != nil:
 		st.etcdLost = m.GetHeartbeat().GetEtcdLost()
+		st.pool.Failsafe, st.pool.FailsafeText = m.GetHeartbeat().GetFailsafe(), m.GetHeartbeat().GetFailsafeText()
 	}
 	if n := len(st.events); n > eventsKept {
 		st.events = slices.Clone(st.events[n-eventsKept:])

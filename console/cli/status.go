@@ -43,8 +43,16 @@ func statusLines(st *state, f *filter) map[string]string {
 	c := st.pool.GetConfig()
 	out["HA"] = haSentence(c, "")
 	out["leader"] = dash(st.pool.GetLeader())
-	out["etcd"] = map[bool]string{true: "lost: " + servedBy(st) + " cannot reach it", false: "reachable"}[st.etcdLost]
+	out["etcd"] = map[bool]string{true: "lost: " + servedBy(st) + " cannot reach it" + failsafe(st), false: "reachable"}[st.etcdLost]
 	return out
+}
+
+// failsafe says what becomes of the VMs while etcd is lost, as the end of a sentence.
+func failsafe(st *state) string {
+	if t := st.pool.GetFailsafeText(); t != "" {
+		return "; " + t
+	}
+	return ""
 }
 
 // health is what keeps the pool from being healthy, one sentence each.
@@ -52,7 +60,7 @@ func health(st *state) []string {
 	var bad []string
 	p := st.pool
 	if st.etcdLost {
-		bad = append(bad, servedBy(st)+" cannot reach etcd: what it shows may be old, and nothing can be changed through it")
+		bad = append(bad, servedBy(st)+" cannot reach etcd: what it shows may be old, and nothing can be changed through it"+failsafe(st))
 	}
 	if p.GetLeader() == "" && !st.etcdLost {
 		bad = append(bad, "no leader: VMs run on, nothing is recovered until one is elected")

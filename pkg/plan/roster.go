@@ -106,7 +106,7 @@ func (p *planner) leaves(r pool.Roster, id pool.ServerID) bool {
 	if s.up {
 		return p.fencedMember(s.member) && p.spareable(r, id)
 	}
-	cold := p.in.Now.Before(p.in.ColdUntil) && !s.hasFence
+	cold := p.in.Now.Before(p.in.ColdUntil) && s.fence.Proof == pool.ProofNone
 	return !cold && p.over(s) && p.spareable(r, id)
 }
 
