@@ -38,6 +38,8 @@ type View struct {
 	StopLimit time.Duration
 	// ServerStopping: this server is shutting down; no stop counts as the guest's wish.
 	ServerStopping bool
+	// StopNow: what runs here is to be shut down with the server; Keep: it is kept for the server's return.
+	StopNow, Keep bool
 	// GuardPaused: the guard paused it at a deadline, and it has not been held anew since.
 	GuardPaused bool
 	// GuardKilled: the guard killed it at a deadline.
@@ -187,6 +189,9 @@ func decideAssigned(v View) Decision {
 	if v.VM.Desired != pool.DesiredRunning {
 		return decideUnwanted(v)
 	}
+	if v.ServerStopping && (d == nil || d.Marker != nil) {
+		return decideUnstarted(v)
+	}
 	switch {
 	case d == nil && !v.MayStart:
 		return do(StepNone, "the session's stop time is too close to start anything")
@@ -216,6 +221,22 @@ func decideAssigned(v View) Decision {
 	}
 }
 
+// decideUnstarted: assigned, but the server goes down before it has started. It never ran under this claim.
+func decideUnstarted(v View) Decision {
+	if v.Domain != nil && v.Domain.State != DomainGone {
+		return do(StepDestroy, "the server is shutting down")
+	}
+	return Decision{Step: StepRelease, Why: "the server is shutting down", Cause: v.shutdownCause()}
+}
+
+// shutdownCause says what a stop with the server means for the VM.
+func (v View) shutdownCause() pool.Cause {
+	if v.Keep {
+		return pool.CauseKept
+	}
+	return pool.CauseServerShutdown
+}
+
 // decideUnwanted: assigned, but wanted stopped by now. It never ran under this claim.
 func decideUnwanted(v View) Decision {
 	if v.Domain != nil && v.Domain.State != DomainGone {
@@ -237,7 +258,7 @@ func decideOwned(v View) Decision {
 		return do(StepKill, "the guest panicked")
 	case v.VM.Desired == pool.DesiredKilled:
 		return do(StepKill, "wanted killed")
-	case v.VM.Desired == pool.DesiredStopped || v.Claim.Phase == pool.PhaseReleasing:
+	case v.VM.Desired == pool.DesiredStopped || v.Claim.Phase == pool.PhaseReleasing || v.StopNow:
 		return decideStop(v)
 	case d.Marker != nil && d.Marker.Epoch != v.Claim.Epoch:
 		return do(StepKill, fmt.Sprintf("is of epoch %d, the claim is at %d", d.Marker.Epoch, v.Claim.Epoch))
@@ -326,6 +347,8 @@ func endCause(v View) pool.Cause {
 	switch {
 	case v.GuardKilled:
 		return pool.CauseIsolated
+	case v.ServerStopping && v.VM.Desired == pool.DesiredRunning && v.Claim.Operation == "":
+		return v.shutdownCause()
 	case v.Domain == nil:
 		return pool.CauseServerRestarted
 	case v.Claim.Phase == pool.PhaseReleasing:
@@ -333,7 +356,7 @@ func endCause(v View) pool.Cause {
 	case v.VM.Desired != pool.DesiredRunning:
 		return pool.CauseStopped
 	case v.ServerStopping:
-		return pool.CauseServerShutdown
+		return v.shutdownCause()
 	case v.Domain.State == DomainGone && v.Domain.Panicked:
 		return pool.CausePanicked
 	case v.Domain.Exit == ExitGuest && v.StopAsked != 0:

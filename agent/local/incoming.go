@@ -23,6 +23,9 @@ func (r *Reconciler) Admits(ctx context.Context, op pool.OperationID, vm pool.VM
 	case session == 0 || c.Incoming.Session != session:
 		return fmt.Errorf("%s has another session than the one that was to take %s in: %w", r.cfg.Server, vm, pool.ErrRefused)
 	}
+	if !r.cfg.Session.Allows(r.cfg.Clock.Now()) {
+		return r.notNow(vm)
+	}
 	d, found, err := r.lookFor(ctx, vm)
 	if err != nil || !found {
 		return err
@@ -44,6 +47,9 @@ func (r *Reconciler) Incoming(ctx context.Context, op pool.OperationID, vm pool.
 	if !found || d.State != DomainPaused || d.Marker == nil || d.Marker.Operation != op || d.Marker.Started || op == "" {
 		return Confirmed{}, nil
 	}
+	if !r.cfg.Session.Allows(r.cfg.Clock.Now()) {
+		return Confirmed{}, r.notNow(vm)
+	}
 	out := Confirmed{Arrived: true}
 	if r.cfg.Guard == nil {
 		return out, nil
@@ -61,6 +67,11 @@ func (r *Reconciler) Incoming(ctx context.Context, op pool.OperationID, vm pool.
 		r.wake.Set()
 	}
 	return out, nil
+}
+
+// notNow says that no VM may be let run here for the moment.
+func (r *Reconciler) notNow(vm pool.VMID) error {
+	return fmt.Errorf("%s may let no VM go on now, %s neither: its session is not renewed, or its guard does not answer: %w", r.cfg.Server, vm, pool.ErrUnavailable)
 }
 
 func holds(st guard.Status, d Domain, session pool.Session) bool {

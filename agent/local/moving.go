@@ -95,14 +95,15 @@ func decideUnderWay(v View) Decision {
 }
 
 // decideLeft: no call of this agent's runs, and QEMU lives. A job goes on without its caller, so that the hypervisor's
-// word counts and not an error; after that, what QEMU does.
+// word counts and not an error; after that, what QEMU does. Such a job is aborted: nobody would see it end well, so that
+// the VM would have to start anew.
 func decideLeft(v View) Decision {
 	m := v.Moving
 	switch {
 	case m.JobAt == 0:
 		return do(StepLookAtJob, "whether a job runs without its caller")
-	case m.JobRunning && v.givesUp() != "" && v.abortDue():
-		return do(StepAbort, v.givesUp())
+	case m.JobRunning && v.abortDue():
+		return do(StepAbort, v.endedWhy())
 	case m.JobRunning && v.Now.Before(m.JobAt.Add(jobPoll)):
 		return Decision{Step: StepWait, Why: "a job runs without its caller", At: m.JobAt.Add(jobPoll)}
 	case m.JobRunning:

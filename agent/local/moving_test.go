@@ -50,7 +50,8 @@ func TestASourceDecides(t *testing.T) {
 		{"asks first whether a job runs without its caller", with(leaving, func(v *View) { v.Moving.JobAt = 0 }), StepLookAtJob},
 		{"begins the transfer", leaving(), StepMigrate},
 		{"begins no second transfer after a restart", with(leaving, func(v *View) { v.Moving.Begun = true }), StepEndMigration},
-		{"waits for a job that outlived its caller", with(leaving, func(v *View) { v.Moving.JobRunning = true }), StepWait},
+		{"aborts a job that outlived its caller", with(leaving, func(v *View) { v.Moving.JobRunning = true }), StepAbort},
+		{"and waits for its end", with(leaving, func(v *View) { v.Moving.JobRunning, v.Moving.AbortAt = true, v.Now }), StepWait},
 		{"waits for its call", with(leaving, func(v *View) { v.Moving.Operation, v.Moving.Running = "op-1", true }), StepWait},
 		{"aborts when cancelled", with(leaving, func(v *View) {
 			v.Moving.Operation, v.Moving.Running, v.Moving.Cancel = "op-1", true, true

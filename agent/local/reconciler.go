@@ -48,9 +48,21 @@ type Config struct {
 	Drifts Drifts
 	// StorageLost reports whether this server has lost its shared storage.
 	StorageLost func() bool
+	// Stopping reports whether, and how, this server is shutting down; nil: it never does.
+	Stopping func() Stopping
 	// Decide takes the place of the function of that name; nil, but in tests that show what each of its rules is for.
 	Decide func(View) Decision
 	Log    *slog.Logger
+}
+
+// Stopping is how a server goes down.
+type Stopping struct {
+	// Stopping: it is shutting down, so no stop of a guest is its own wish, and nothing starts any more.
+	Stopping bool
+	// Now: its guests are to be shut down with it.
+	Now bool
+	// Keep: those are kept for the server's return.
+	Keep bool
 }
 
 // Reconciler keeps this server's VMs in line with their claims. Create it with New, call Wake whenever the pool,
@@ -120,6 +132,19 @@ func (r *Reconciler) GuardAnswers() (bool, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.guard.answers, r.guard.watchdog
+}
+
+// Live counts the VMs of the pool's that have a process on this server, as last seen.
+func (r *Reconciler) Live() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, d := range r.domains {
+		if d.State != DomainGone && d.Marker != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // Run reconciles until ctx ends. It returns once all its workers have ended; no VM is stopped by that.
@@ -364,8 +389,9 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	}
 	v.VM, v.Registered = snap.VMs.Get(vm)
 	v.Protected = v.Registered && snap.Protected(v.VM)
-	if s, ok := snap.Servers.Get(r.cfg.Server); ok {
-		v.ServerStopping = s.ShuttingDown
+	if r.cfg.Stopping != nil {
+		how := r.cfg.Stopping()
+		v.ServerStopping, v.StopNow, v.Keep = how.Stopping, how.Now, how.Keep
 	}
 	v.Claim, v.HasClaim = snap.Claims.Get(vm)
 	if t.hasClaim && t.claim.Revision > max(v.Claim.Revision, snap.Revision) {

@@ -100,12 +100,15 @@ func (r *Reconciler) migrate(ctx context.Context, v View, t *tracked) error {
 // transfer has the destination prepare, says so in the operation's record, and makes the call.
 func (r *Reconciler) transfer(ctx context.Context, v View, c *transfer) (Transfer, error) {
 	to := v.Claim.Incoming.Server
-	link, err := r.prepare(ctx, v, to)
+	link, err := r.prepare(ctx, v, c, to)
 	if err != nil {
 		return Transfer{}, fmt.Errorf("%s does not take it: %w", to, err)
 	}
 	if err := r.sayBegun(ctx, v); err != nil {
 		return Transfer{}, fmt.Errorf("the operation's record could not be written: %w", err)
+	}
+	if r.stopped(c) {
+		return Transfer{}, fmt.Errorf("it was stopped before it began: %w", pool.ErrRefused)
 	}
 	r.transfers.Go("progress "+string(v.VM.ID), func() { r.follow(ctx, v, c) })
 	cfg := r.cfg.Pool.Snapshot().Config
@@ -120,7 +123,7 @@ func (r *Reconciler) transfer(ctx context.Context, v View, c *transfer) (Transfe
 }
 
 // prepare asks the destination for its consent. A leftover there takes a moment to be cleared.
-func (r *Reconciler) prepare(ctx context.Context, v View, to pool.ServerID) (Link, error) {
+func (r *Reconciler) prepare(ctx context.Context, v View, c *transfer, to pool.ServerID) (Link, error) {
 	var err error
 	for range prepareTries {
 		if err = ctx.Err(); err != nil {
@@ -130,7 +133,7 @@ func (r *Reconciler) prepare(ctx context.Context, v View, to pool.ServerID) (Lin
 		pctx, cancel := r.cfg.Clock.WithTimeout(ctx, prepareLimit)
 		link, err = r.cfg.Peers.Prepare(pctx, to, v.Claim.Operation, v.VM.ID, v.Claim.Epoch)
 		cancel()
-		if err == nil || !errors.Is(err, pool.ErrUnavailable) || r.cfg.Clock.Sleep(ctx, retryAfter) != nil {
+		if err == nil || !errors.Is(err, pool.ErrUnavailable) || r.stopped(c) || r.cfg.Clock.Sleep(ctx, retryAfter) != nil {
 			return link, err
 		}
 	}
@@ -202,6 +205,13 @@ func (r *Reconciler) tooLong(took time.Duration) string {
 		return fmt.Sprintf("it took longer than the pool's limit of %v", limit)
 	}
 	return ""
+}
+
+// stopped reports whether a transfer was given up.
+func (r *Reconciler) stopped(c *transfer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.gaveUp != ""
 }
 
 func (r *Reconciler) giveUp(c *transfer, why string) {
