@@ -1,0 +1,282 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/console/feed"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// index is what is looked up often, made once for each view.
+type index struct {
+	of          *feed.View
+	serverNames []string
+	longestVM   []string
+	running     map[string]*pb.Operation // by VM, the newest
+	about       map[string]*pb.Operation // by server
+	operations  map[string]*pb.Operation
+	counts      map[pb.VMStatus]int
+	unprotected int
+	problems    []problem
+}
+
+// problem is one thing that is wrong: what it is about and one sentence.
+type problem struct {
+	id, server, vm string
+	text           string
+	since          time.Time
+}
+
+// reindex brings the index up to the view.
+func (m *Model) reindex(v *feed.View) {
+	if m.index.of == v {
+		return
+	}
+	ix := index{of: v, running: map[string]*pb.Operation{}, about: map[string]*pb.Operation{}, operations: map[string]*pb.Operation{}, counts: map[pb.VMStatus]int{}}
+	longest := ""
+	for _, x := range v.VMs {
+		if id := x.GetVm().GetId(); len(id) > len(longest) {
+			longest = id
+		}
+		ix.counts[x.GetStatus()]++
+		if x.GetStatus() != pb.VMStatus_VM_STATUS_STOPPED && !x.GetProtected() {
+			ix.unprotected++
+		}
+	}
+	ix.longestVM = []string{longest}
+	for _, s := range v.Servers {
+		ix.serverNames = append(ix.serverNames, s.GetServer().GetId()+" *")
+	}
+	for _, o := range v.Operations {
+		ix.operations[o.GetId()] = o
+		if o.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
+			continue
+		}
+		if o.GetVm() != "" {
+			ix.running[o.GetVm()] = o
+		} else if o.GetServer() != "" {
+			ix.about[o.GetServer()] = o
+		}
+	}
+	ix.problems = problemsOf(v)
+	m.index = ix
+}
+
+// problemsOf are the open alerts, what cannot be read, and servers and VMs in a bad state that no alert speaks of.
+func problemsOf(v *feed.View) []problem {
+	var out []problem
+	servers, vms := map[string]bool{}, map[string]bool{}
+	for _, a := range v.Pool.GetAlerts() {
+		servers[a.GetServer()], vms[a.GetVm()] = true, true
+		out = append(out, problem{id: "alert " + a.GetId(), server: a.GetServer(), vm: a.GetVm(), text: a.GetText(), since: a.GetSince().AsTime()})
+	}
+	for key, why := range v.Pool.GetCorruptKeys() {
+		out = append(out, problem{id: "key " + key, text: key + " in etcd cannot be read: " + why})
+	}
+	for _, s := range v.Servers {
+		if id := s.GetServer().GetId(); serverTone(s) == bad && !servers[id] {
+			out = append(out, problem{id: "server " + id, server: id, text: withReason(id+" is "+serverWords(s), s.GetReason())})
+		}
+	}
+	for _, x := range v.VMs {
+		if id := x.GetVm().GetId(); vmTone(x.GetStatus()) == bad && !vms[id] {
+			out = append(out, problem{id: "vm " + id, vm: id, text: withReason(id+" is "+word(x.GetStatus()), x.GetReason()), since: x.GetSince().AsTime()})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b problem) int {
+		if a.id[:3] != b.id[:3] {
+			return strings.Compare(a.id[:3], b.id[:3])
+		}
+		return strings.Compare(a.id, b.id)
+	})
+	return out
+}
+
+func withReason(s, reason string) string {
+	if reason == "" {
+		return s
+	}
+	return s + ": " + reason
+}
+
+// shown is the view on the screen: the newest, or the one at which the display was frozen. Never nil.
+func (m *Model) shown() *feed.View {
+	switch {
+	case m.still != nil:
+		return m.still
+	case m.view != nil:
+		return m.view
+	}
+	return &noView
+}
+
+var noView = feed.View{}
+
+// operation finds an operation by ID.
+func (m *Model) operation(v *feed.View, id string) *pb.Operation {
+	if m.index.of == v {
+		return m.index.operations[id]
+	}
+	return v.Operation(id)
+}
+
+func eventByID(v *feed.View, id string) *pb.Event {
+	if i, ok := slices.BinarySearchFunc(v.Events, id, func(e *pb.Event, id string) int { return strings.Compare(e.GetId(), id) }); ok {
+		return v.Events[i]
+	}
+	for _, e := range v.Events {
+		if e.GetId() == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// vmState is a VM's state with how far it is or how long it lasts.
+func (m *Model) vmState(v *pb.VMView) string {
+	s := word(v.GetStatus())
+	if w := m.requested(v.GetVm().GetId()); w != "" {
+		return w
+	}
+	switch v.GetStatus() {
+	case pb.VMStatus_VM_STATUS_RUNNING, pb.VMStatus_VM_STATUS_STOPPED, pb.VMStatus_VM_STATUS_PAUSED, pb.VMStatus_VM_STATUS_FAILED:
+		return s
+	case pb.VMStatus_VM_STATUS_MIGRATING:
+		if done, total, ok := percent(m.index.running[v.GetVm().GetId()].GetProgress()); ok {
+			return fmt.Sprintf("%s %d%%", s, done*100/total)
+		}
+		return s
+	}
+	if a := age(m.now, v.GetSince()); a != "" {
+		return s + " " + a
+	}
+	return s
+}
+
+// vmNote is the most useful further fact about a VM: what is happening to it, why it is as it is, or what it lacks.
+func (m *Model) vmNote(v *pb.VMView) string {
+	id := v.GetVm().GetId()
+	if p := m.pendingFor(id); p != nil {
+		return p.sentence()
+	}
+	if o := m.index.running[id]; o != nil {
+		s := ""
+		if o.GetServer() != "" && (o.GetKind() == pb.OperationKind_OPERATION_KIND_MIGRATE || o.GetKind() == pb.OperationKind_OPERATION_KIND_RELOCATE) {
+			s = "-> " + o.GetServer()
+		}
+		return joinParts(s, progressText(o.GetProgress()), o.GetPhase(), o.GetError())
+	}
+	switch {
+	case v.GetReason() != "":
+		return v.GetReason()
+	case !v.GetVm().GetHa() && v.GetStatus() != pb.VMStatus_VM_STATUS_STOPPED:
+		return "HA off" + byWhom(m.now, v.GetVm().GetHaMark())
+	case v.GetHome().GetServer() != "" && vmServer(v) != "" && v.GetHome().GetServer() != vmServer(v):
+		return "home is " + v.GetHome().GetServer()
+	case !v.GetVm().GetMovable():
+		return "cannot move live"
+	}
+	return ""
+}
+
+func joinParts(parts ...string) string {
+	var out []string
+	for _, p := range parts {
+		if p != "" {
+			out = append(out, p)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// serverState is a server's states; while it is emptied with how far that is.
+func (m *Model) serverState(s *pb.ServerView) string {
+	id := s.GetServer().GetId()
+	if w := m.requested(id); w != "" {
+		return w
+	}
+	out := serverWords(s)
+	if o := m.index.about[id]; o != nil && o.GetProgress().GetItemsTotal() > 0 {
+		out += fmt.Sprintf(" %d/%d", o.GetProgress().GetItemsDone(), o.GetProgress().GetItemsTotal())
+	}
+	if serverIs(s, pb.ServerState_SERVER_STATE_LOST) && !serverIs(s, pb.ServerState_SERVER_STATE_FENCED) && s.GetFence() == nil {
+		return out
+	}
+	return out
+}
+
+func (m *Model) serverNote(s *pb.ServerView) string {
+	if p := m.pendingFor(s.GetServer().GetId()); p != nil {
+		return p.sentence()
+	}
+	switch {
+	case s.GetReason() != "":
+		return s.GetReason()
+	case serverIs(s, pb.ServerState_SERVER_STATE_FENCED) && s.GetFence() != nil:
+		return "fenced by " + word(s.GetFence().GetProof()) + ": " + s.GetFence().GetEvidence()
+	case s.GetServer().GetMaintenance():
+		return "maintenance" + byWhom(m.now, s.GetServer().GetMaintenanceMark())
+	case s.GetServer().GetInboundLock():
+		return "LOCK" + byWhom(m.now, s.GetServer().GetInboundLockMark())
+	}
+	return ""
+}
+
+func serverNoteTone(s *pb.ServerView) tone {
+	if serverTone(s) == bad {
+		return bad
+	}
+	return dim
+}
+
+// usage is a bar with its percentage; a question mark for a server that tells nothing.
+func (m *Model) usage(part, whole int64, s *pb.ServerView) (string, tone) {
+	if s.GetMember() == nil || whole <= 0 {
+		return m.glyphs.gauge(0, 1, 10) + "   ? ", dim
+	}
+	p := part * 100 / whole
+	t := bar
+	if p >= 90 {
+		t = bad
+	}
+	return fmt.Sprintf("%s %3d%%", m.glyphs.gauge(part, whole, 10), p), t
+}
+
+// bar is an operation's progress as a gauge with its count.
+func (m *Model) bar(o *pb.Operation, n int) string {
+	done, total, ok := percent(o.GetProgress())
+	if !ok {
+		return ""
+	}
+	if o.GetProgress().GetItemsTotal() > 0 {
+		return fmt.Sprintf("%s %d/%d", m.glyphs.gauge(done, total, n), done, total)
+	}
+	return fmt.Sprintf("%s %d%%", m.glyphs.gauge(done, total, n), done*100/total)
+}
+
+// took is how long an operation runs or ran.
+func (m *Model) took(o *pb.Operation) time.Duration {
+	begin := o.GetRequested().GetAt().AsTime()
+	if o.GetFinished() != nil {
+		return o.GetFinished().AsTime().Sub(begin)
+	}
+	return m.now.Sub(begin)
+}
+
+func operationNote(o *pb.Operation) string {
+	route := ""
+	if o.GetVm() != "" && o.GetServer() != "" {
+		route = "-> " + o.GetServer()
+		if o.GetSource() != "" {
+			route = o.GetSource() + " " + route
+		}
+	}
+	rate := ""
+	if o.GetOutcome() == pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
+		rate = progressText(&pb.Progress{BytesPerSecond: o.GetProgress().GetBytesPerSecond(), EstimatedTimeToFinish: o.GetProgress().GetEstimatedTimeToFinish()})
+	}
+	return joinParts(o.GetError(), route, o.GetPhase(), rate, o.GetRequested().GetWhy())
+}

@@ -1,0 +1,221 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/holdfast-ha/holdfast/console/feed"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// viewOf shortens the type of holds.
+type viewOf = feed.View
+
+func maintenanceActions() []*action {
+	leave := func(ids []string) planning { return &evacuation{server: ids[0]} }
+	shutdown := func(name, heading string, reboot bool) *action {
+		return &action{
+			name: name, title: heading, kind: serverKind, weigh: always(named), plan: leave,
+			refuse: notUp,
+			request: func(_ *Model, id string, in inputs, rid string) proto.Message {
+				return &pb.ShutdownServerRequest{Server: id, Evacuate: true, Reboot: reboot, RequestId: rid, Why: in.why}
+			},
+			about: func(m *Model, _ []string) lines {
+				return m.sentences("Its VMs leave first. Those that cannot leave are shut down with it.")
+			},
+			command: func(ids []string, in inputs) string { return commandWhy("holdfast "+name+" "+ids[0]+" --evacuate", in) },
+		}
+	}
+	return []*action{
+		{
+			name: "maintenance enter", title: "Maintenance of", key: "M", kind: serverKind, weigh: always(reasoned), plan: leave,
+			refuse: func(m *Model, id string) string {
+				if m.shown().Server(id).GetServer().GetMaintenance() {
+					return "it is in maintenance already"
+				}
+				return ""
+			},
+			request: func(_ *Model, id string, in inputs, rid string) proto.Message {
+				return &pb.EnterMaintenanceRequest{Server: id, PlanRevision: in.plan, RequestId: rid, Why: in.why, RestartUnmovable: in.option}
+			},
+			holds: func(v *viewOf, id string) bool { return v.Server(id).GetServer().GetMaintenance() },
+			about: func(m *Model, _ []string) lines {
+				return m.sentences("All its VMs leave, and none arrives until it ends.")
+			},
+			command: func(ids []string, in inputs) string {
+				s := "holdfast maintenance enter " + ids[0]
+				if in.option {
+					s += " --restart-unmovable"
+				}
+				return commandWhy(s, in)
+			},
+		},
+		{
+			name: "maintenance exit", title: "End maintenance of", key: "M", kind: serverKind, weigh: always(light),
+			refuse: func(m *Model, id string) string {
+				if !m.shown().Server(id).GetServer().GetMaintenance() {
+					return "it is not in maintenance"
+				}
+				return ""
+			},
+			request: func(_ *Model, id string, in inputs, rid string) proto.Message {
+				return &pb.ExitMaintenanceRequest{Server: id, RequestId: rid, Why: in.why}
+			},
+			holds: func(v *viewOf, id string) bool {
+				return v.Server(id) != nil && !v.Server(id).GetServer().GetMaintenance()
+			},
+			about: endText,
+		},
+		shutdown("shutdown-server", "SHUT DOWN", false),
+		shutdown("reboot-server", "REBOOT", true),
+	}
+}
+
+func notUp(m *Model, id string) string {
+	if !serverIs(m.shown().Server(id), pb.ServerState_SERVER_STATE_UP) {
+		return "it is " + serverWords(m.shown().Server(id))
+	}
+	return ""
+}
+
+// endText previews the end of maintenance: who has its home there and may come back.
+func endText(m *Model, ids []string) lines {
+	l := m.sentences("VMs may arrive there again; what still waits to leave stays.")
+	if !m.shown().Config().GetReturnHome() {
+		l.add(plain, "The pool has return=off: none comes back by itself.")
+		return l
+	}
+	var home []string
+	for _, v := range m.shown().VMs {
+		if v.GetHome().GetServer() == ids[0] && vmServer(v) != ids[0] {
+			home = append(home, v.GetVm().GetId())
+		}
+	}
+	l.fact("at home there", dash(someOf(home, 12)))
+	if mark := m.shown().Server(ids[0]).GetServer().GetMaintenanceMark(); mark.GetBy() != "" {
+		l.fact("begun", clockTime(m.now, mark.GetAt())+" by "+person(mark.GetBy())+prefixed(": ", mark.GetWhy()))
+	}
+	return l
+}
+
+// evacuation is the pool's plan for emptying a server.
+type evacuation struct {
+	server string
+	reply  *pb.PlanMaintenanceResponse
+	option bool
+}
+
+func (p *evacuation) request(option bool) proto.Message {
+	p.option = option
+	return &pb.PlanMaintenanceRequest{Server: p.server, RestartUnmovable: option}
+}
+
+func (p *evacuation) take(reply proto.Message) bool {
+	r, ok := reply.(*pb.PlanMaintenanceResponse)
+	if ok {
+		p.reply = r
+	}
+	return ok
+}
+
+// staying are the moves that leave a VM behind, or stop it.
+func (p *evacuation) count(how pb.LeaveBy) int {
+	n := 0
+	for _, mv := range p.reply.GetMoves() {
+		if mv.GetHow() == how {
+			n++
+		}
+	}
+	return n
+}
+
+// weigh: an evacuation that strands or stops VMs, or leaves the pool less able to lose a server, has its name typed.
+func (p *evacuation) weigh() weight {
+	r := p.reply
+	if p.count(pb.LeaveBy_LEAVE_BY_STAYS)+p.count(pb.LeaveBy_LEAVE_BY_RESTART)+p.count(pb.LeaveBy_LEAVE_BY_WAITS) > 0 {
+		return named
+	}
+	if after := r.GetCapacityAfter().GetVerdict(); after != r.GetCapacityBefore().GetVerdict() && after != pb.CapacityVerdict_CAPACITY_VERDICT_OK {
+		return named
+	}
+	return reasoned
+}
+
+// choice is offered where it would make a difference.
+func (p *evacuation) choice() string {
+	if p.reply == nil || !p.option && p.count(pb.LeaveBy_LEAVE_BY_STAYS) == 0 {
+		return ""
+	}
+	return "stop VMs that cannot move live, and start them elsewhere"
+}
+
+func (p *evacuation) excludes(string) string { return "" }
+
+func (p *evacuation) choose(string) (string, int64) { return "", p.reply.GetPlanRevision() }
+
+func (p *evacuation) lines(m *Model) lines {
+	var l lines
+	r := p.reply
+	var parts []string
+	for _, c := range []struct {
+		how  pb.LeaveBy
+		text string
+	}{{pb.LeaveBy_LEAVE_BY_LIVE, "move live"}, {pb.LeaveBy_LEAVE_BY_RESTART, "restart elsewhere"}, {pb.LeaveBy_LEAVE_BY_WAITS, "wait"}, {pb.LeaveBy_LEAVE_BY_STAYS, "cannot leave"}} {
+		if n := p.count(c.how); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, c.text))
+		}
+	}
+	s := plural(len(r.GetMoves()), "VM") + prefixed(": ", strings.Join(parts, ", ")) + "."
+	if d := r.GetExpected().AsDuration(); d > 0 {
+		s += " About " + span(d) + "."
+	}
+	l.add(plain, s)
+	after := capacityWord(r.GetCapacityAfter())
+	l.row(piece{plain, "N+1 after: " + capacityWord(r.GetCapacityBefore()) + " -> "}, piece{dimUnless(after != "OK", bad), after},
+		piece{plain, fmt.Sprintf(".  Memory: %d%% -> %d%%", r.GetMemoryPercentBefore(), r.GetMemoryPercentAfter())})
+	l.gap()
+	l.add(dim, " # "+pad("VM", 16)+pad("MEM", 6)+pad("HOW", 8)+pad("TO", 10)+"NOTE")
+	for i, mv := range r.GetMoves() {
+		no, t := fmt.Sprintf("%2d ", i+1), plain
+		if mv.GetHow() == pb.LeaveBy_LEAVE_BY_STAYS {
+			no, t = " x ", bad
+		}
+		l.row(piece{t, no}, piece{plain, pad(mv.GetVm(), 16)}, piece{plain, pad(size(mv.GetMemoryBytes()), 6)}, piece{t, pad(word(mv.GetHow()), 8)},
+			piece{plain, pad(dash(mv.GetTarget()), 10)}, piece{dimUnless(t == bad, bad), mv.GetReason()})
+	}
+	return l
+}
+
+func capacityWord(c *pb.Capacity) string {
+	s := strings.ToUpper(word(c.GetVerdict()))
+	if len(c.GetServersAtRisk()) > 0 {
+		s += " (" + someOf(c.GetServersAtRisk(), 2) + ")"
+	}
+	return s
+}
+
+// key shows, one VM after the other, every server's reason against those that cannot leave.
+func (p *evacuation) key(m *Model, k Key) bool {
+	if k.Name != "e" || p.reply == nil {
+		return false
+	}
+	m.open(&pager{title: "WHY THEY CANNOT LEAVE " + p.server, w: 92, make: func(*Model) lines {
+		var l lines
+		for _, mv := range p.reply.GetMoves() {
+			if len(mv.GetRefusals()) == 0 {
+				continue
+			}
+			l.head(mv.GetVm())
+			for _, v := range mv.GetRefusals() {
+				l.toned(v.GetServer(), reasonsText(v.GetReasons(), 10), bad)
+			}
+		}
+		if len(l) == 0 {
+			l.add(good, "All of them can.")
+		}
+		return l
+	}})
+	return true
+}

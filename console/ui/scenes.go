@@ -1,0 +1,120 @@
+package ui
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/console/feed"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// bannerState remembers which failover the banner speaks of.
+type bannerState struct {
+	operation string
+	shown     bool
+}
+
+// banner is a full-width line below the tabs.
+type banner struct {
+	tone tone
+	text string
+}
+
+// banners are what must not be overlooked now, the most urgent first.
+func (m *Model) banners() []banner {
+	var out []banner
+	v := m.shown()
+	switch m.freshness() {
+	case feed.Stale:
+		out = append(out, banner{alarm, m.staleText()})
+	case feed.Resync:
+		out = append(out, banner{busy, "connected again; waiting for the present state"})
+	case feed.EtcdLost:
+		out = append(out, banner{alarm, fmt.Sprintf("ETCD LOST %s - failsafe: VMs keep running, nothing can be changed or recovered", span(m.now.Sub(m.link.EtcdLost)))})
+	case feed.NoLeader:
+		out = append(out, banner{alarm, fmt.Sprintf("NO LEADER %s - electing, VMs keep running", span(m.now.Sub(m.link.NoLeader)))})
+	}
+	if v.Pool == nil {
+		return out
+	}
+	c := v.Config()
+	switch {
+	case !c.GetHa():
+		out = append(out, banner{alarm, fmt.Sprintf("HA OFF%s: nothing is restarted elsewhere, %s", byWhom(m.now, c.GetHaMark()), plural(m.index.unprotected, "unprotected VM"))})
+	case c.GetFrozen():
+		out = append(out, banner{alarm, fmt.Sprintf("HA FROZEN%s: nothing is fenced, moved or restarted, %s", byWhom(m.now, c.GetFrozenMark()), plural(m.index.unprotected, "unprotected VM"))})
+	}
+	for _, s := range v.Servers {
+		if b, ok := m.lostBanner(s, c); ok && len(out) < 4 {
+			out = append(out, b)
+		}
+	}
+	if op := m.bannerOperation(v); op != nil && m.banner.shown && len(out) < 4 {
+		out = append(out, banner{busy, m.failoverText(op)})
+	}
+	return out
+}
+
+func (m *Model) staleText() string {
+	s := "STALE since " + m.link.Heard.Format(time.TimeOnly)
+	switch {
+	case m.link.Denied:
+		s += " - refused: " + m.link.Err.Error() + " (r tries again)"
+	case m.link.NextTry.IsZero():
+		s += fmt.Sprintf(" - reconnecting, try %d", max(m.link.Try, 1))
+	default:
+		s += fmt.Sprintf(" - reconnecting, try %d, next in %s (r now)", m.link.Try+1, span(m.link.NextTry.Sub(m.now)+time.Second-1))
+	}
+	return s
+}
+
+// lostBanner is the alarm for a server that is lost and not fenced: its VMs may run or not, and nobody may start
+// them elsewhere.
+func (m *Model) lostBanner(s *pb.ServerView, c *pb.PoolConfig) (banner, bool) {
+	if !serverIs(s, pb.ServerState_SERVER_STATE_LOST) || serverIs(s, pb.ServerState_SERVER_STATE_FENCED) {
+		return banner{}, false
+	}
+	id := s.GetServer().GetId()
+	if !c.GetHa() {
+		return banner{alarm, id + " lost - HA IS OFF - nothing will be restarted"}, true
+	}
+	return banner{alarm, "WAITING FOR FENCING: " + withReason(id+" is lost and may still run "+plural(int(s.GetVms()), "VM"), s.GetReason()) + " (Enter on it: what to do)"}, true
+}
+
+// bannerOperation is the failover that the banner speaks of.
+func (m *Model) bannerOperation(v *feed.View) *pb.Operation {
+	if m.banner.operation == "" {
+		return nil
+	}
+	return m.operation(v, m.banner.operation)
+}
+
+func (m *Model) failoverText(o *pb.Operation) string {
+	s := fmt.Sprintf("FAILOVER %s %s %s %s", subject(o), m.bar(o, 10), word(o.GetOutcome()), stopwatch(m.took(o)))
+	return s + prefixed(" - ", joinParts(o.GetPhase(), o.GetError())) + "  (4 Enter: all of it, Esc: away)"
+}
+
+// scenes notices what begins or ends between two views.
+func (m *Model) scenes(before *feed.View) {
+	for _, o := range m.view.Operations {
+		if o.GetKind() != pb.OperationKind_OPERATION_KIND_FAILOVER || o.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
+			continue
+		}
+		if m.banner.operation != o.GetId() {
+			m.banner = bannerState{operation: o.GetId(), shown: true}
+		}
+	}
+	if o := m.bannerOperation(m.view); o != nil && o.GetFinished() != nil && m.now.Sub(o.GetFinished().AsTime()) > 30*time.Second {
+		m.banner.shown = false
+	}
+	_ = before
+}
+
+func (m *Model) drawBanner(r region, b banner) {
+	if b.tone == alarm {
+		for x := range r.w {
+			r.put(x, 0, alarm, " ")
+		}
+	}
+	r.cut(1, 0, r.w-1, b.tone, b.text)
+}

@@ -1,0 +1,500 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/console/feed"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// View draws the whole screen: exactly as many lines as the terminal has, none wider than all but its last column,
+// where a character of mistaken width could wrap the line.
+func (m *Model) View() string {
+	m.grid.reset(m.w-1, m.h)
+	if m.w < 2 || m.h < 1 {
+		return ""
+	}
+	m.frameInto(m.grid.all())
+	return m.grid.render(&m.seq)
+}
+
+// Text is the screen without colours, for tests and documentation.
+func (m *Model) Text() string {
+	m.grid.reset(m.w-1, m.h)
+	m.frameInto(m.grid.all())
+	var none [tones][2]string
+	return m.grid.render(&none)
+}
+
+func (m *Model) frameInto(r region) {
+	if m.class() == classLine {
+		m.drawLine(r)
+		return
+	}
+	m.drawHeader(r.rows(0, 1))
+	m.drawTabs(r.rows(1, 1))
+	top := 2
+	for _, b := range m.banners() {
+		m.drawBanner(r.rows(top, 1), b)
+		top++
+	}
+	body := r.rows(top, r.h-top-2)
+	m.grid.dimmed = m.stale()
+	if m.shown().Pool == nil {
+		m.drawWaiting(body)
+	} else {
+		m.drawBody(body)
+	}
+	m.drawLast(r.rows(r.h-2, 1))
+	m.grid.dimmed = false
+	m.drawDialog(body)
+	m.drawPrompt(r)
+	m.drawFooter(r.rows(r.h-1, 1))
+}
+
+// fact is one part of the header.
+type fact struct {
+	text string
+	tone tone
+	// drop: higher ones go first when the line is short; 0 stays.
+	drop int
+}
+
+// headerFacts are the answers that are always on the screen: which pool, how fresh, HA, N+1, leader, what changes,
+// what is wrong.
+func (m *Model) headerFacts() []fact {
+	v := m.shown()
+	out := []fact{m.freshFact()}
+	if v.Pool == nil {
+		return out
+	}
+	out = append(out, m.haFact(), m.capacityFact(), m.leaderFact())
+	if m.w >= 120 {
+		up, all := voters(v)
+		if all > 0 {
+			out = append(out, fact{fmt.Sprintf("etcd %d/%d", up, all), dimUnless(up < all, bad), 2})
+		}
+	}
+	ops := len(v.Running())
+	out = append(out, fact{fmt.Sprintf("ops %d", ops), dimUnless(ops > 0, busy), 1})
+	if n := len(m.index.problems); n > 0 {
+		out = append(out, fact{fmt.Sprintf("!%d", n), bad, 0})
+	} else {
+		out = append(out, fact{"!0", dim, 0})
+	}
+	return out
+}
+
+func (m *Model) freshFact() fact {
+	f := m.freshness()
+	ago := m.now.Sub(m.link.Heard)
+	switch f {
+	case feed.Live:
+		if m.still != nil {
+			return fact{"! display frozen", bad, 0}
+		}
+		return fact{fmt.Sprintf("%s live %.1fs", m.glyphs.live, ago.Seconds()), good, 0}
+	case feed.Delayed:
+		return fact{fmt.Sprintf("%s delayed %s", m.glyphs.delayed, span(ago)), busy, 0}
+	case feed.Stale:
+		return fact{m.glyphs.halted + " STALE " + span(ago), bad, 0}
+	case feed.NoLeader:
+		return fact{m.glyphs.halted + " NO LEADER " + span(m.now.Sub(m.link.NoLeader)), bad, 0}
+	case feed.EtcdLost:
+		return fact{m.glyphs.halted + " ETCD LOST " + span(m.now.Sub(m.link.EtcdLost)), bad, 0}
+	}
+	return fact{m.glyphs.delayed + " " + f.String(), busy, 0}
+}
+
+func (m *Model) haFact() fact {
+	c := m.shown().Config()
+	switch {
+	case !c.GetHa():
+		return fact{"HA OFF", alarm, 0}
+	case c.GetFrozen():
+		return fact{"HA FROZEN", alarm, 0}
+	}
+	return fact{"HA ON", good, 0}
+}
+
+// capacityFact is the pool's own verdict about losing a server; unknown while it is stale.
+func (m *Model) capacityFact() fact {
+	c := m.capacity.value
+	if conf := m.shown().Config(); !conf.GetHa() || conf.GetFrozen() {
+		return fact{"N+1 n/a", dim, 0}
+	}
+	if c == nil || m.stale() {
+		return fact{"N+1 unknown", busy, 0}
+	}
+	switch c.GetVerdict() {
+	case pb.CapacityVerdict_CAPACITY_VERDICT_OK:
+		return fact{"N+1 OK", good, 0}
+	case pb.CapacityVerdict_CAPACITY_VERDICT_AT_RISK:
+		return fact{"N+1 AT RISK: " + someOf(c.GetServersAtRisk(), 1), bad, 0}
+	case pb.CapacityVerdict_CAPACITY_VERDICT_OVERCOMMITTED:
+		return fact{"N+1 OVERCOMMITTED", bad, 0}
+	}
+	return fact{"N+1 n/a", dim, 0}
+}
+
+func (m *Model) leaderFact() fact {
+	l := m.shown().Leader()
+	if l == "" {
+		return fact{"leader none", bad, 1}
+	}
+	if m.leaderWas != "" && m.leaderWas != l && m.now.Sub(m.leaderSince) < 10*time.Second {
+		return fact{"leader " + m.leaderWas + " -> " + l, accent, 1}
+	}
+	return fact{"leader " + l, plain, 1}
+}
+
+func voters(v *feed.View) (up, all int) {
+	for _, s := range v.Servers {
+		if s.GetMember().GetEtcdVoter() {
+			all++
+			if serverIs(s, pb.ServerState_SERVER_STATE_UP) {
+				up++
+			}
+		}
+	}
+	return up, all
+}
+
+func (m *Model) drawHeader(r region) {
+	x := r.put(1, 0, title, m.poolName())
+	if m.pool.Label != "" {
+		x = r.put(x+1, 0, label, " "+m.pool.Label+" ")
+	}
+	x++
+	facts := m.headerFacts()
+	room := r.w - x
+	if m.w >= 100 {
+		room -= 10
+	}
+	for drop := 2; drop > 0 && factsWidth(facts) > room; drop-- {
+		kept := facts[:0:0]
+		for _, f := range facts {
+			if f.drop != drop {
+				kept = append(kept, f)
+			}
+		}
+		facts = kept
+	}
+	for i, f := range facts {
+		if i > 0 {
+			x = r.put(x, 0, dim, " | ")
+		}
+		x = r.put(x, 0, f.tone, f.text)
+	}
+	if m.w >= 100 {
+		r.right(r.w, 0, dim, m.now.Format(time.TimeOnly))
+	}
+}
+
+func factsWidth(all []fact) int {
+	n := 0
+	for _, f := range all {
+		n += cells(f.text) + 3
+	}
+	return n
+}
+
+func (m *Model) drawTabs(r region) {
+	v := m.shown()
+	x := 1
+	wide := m.w >= 100
+	for _, s := range screens {
+		name := ""
+		switch s {
+		case overview:
+			name = map[bool]string{true: "1 Overview", false: "1 Over"}[wide]
+		case servers:
+			name = fmt.Sprintf("2 Servers %d", len(v.Servers))
+		case vms:
+			name = fmt.Sprintf("3 VMs %d", len(v.VMs))
+		case operations:
+			name = fmt.Sprintf("%s %d", map[bool]string{true: "4 Operations", false: "4 Ops"}[wide], len(v.Running()))
+		case events:
+			name = "5 Events"
+		case capacity:
+			name = "7 Capacity"
+		}
+		if s == m.screen {
+			x = r.put(x, 0, title, "["+name+"]") + 1
+		} else {
+			x = r.put(x, 0, dim, " "+name+" ") + 1
+		}
+	}
+	who := "rw"
+	readOnly := m.pool.ReadOnly || m.me.GetReadOnly()
+	if readOnly {
+		who = "READ-ONLY"
+	}
+	if wide {
+		who = map[bool]string{true: "READ-ONLY", false: "read-write"}[readOnly]
+		if n := m.me.GetName(); n != "" {
+			who = n + " " + who
+		}
+	}
+	r.right(r.w-1, 0, dimUnless(readOnly, busy), who)
+}
+
+// drawLine is all that fits a very small terminal.
+func (m *Model) drawLine(r region) {
+	x := r.put(0, 0, title, m.poolName()) + 1
+	for i, f := range m.headerFacts() {
+		if i == 3 && f.drop > 0 || f.drop == 2 || strings.HasPrefix(f.text, "ops") {
+			continue
+		}
+		if i > 0 {
+			x = r.put(x, 0, dim, " | ")
+		}
+		x = r.put(x, 0, f.tone, f.text)
+	}
+	if r.h > 1 {
+		r.put(0, 1, dim, "too small: 60x16 or more")
+	}
+}
+
+// drawWaiting is shown until the pool has been heard.
+func (m *Model) drawWaiting(r region) {
+	m.grid.dimmed = false
+	var l lines
+	l.gap()
+	l.head("Connecting to " + m.poolName())
+	l.gap()
+	if m.link.Err != nil {
+		l.toned("trouble", m.link.Err.Error(), bad)
+		l.gap()
+	}
+	switch {
+	case m.link.Denied:
+		l.add(accent, "The pool does not accept this identity. It is not tried again by itself: r tries once more, p chooses another pool.")
+	case !m.link.NextTry.IsZero():
+		l.add(plain, fmt.Sprintf("Try %d; the next in %s. r tries now, p chooses another pool, q leaves.", m.link.Try, span(m.link.NextTry.Sub(m.now))))
+	}
+	l.draw(r.sub(2, 0, r.w-4, r.h), 0)
+}
+
+// drawBody draws what the screen and the size class ask for.
+func (m *Model) drawBody(r region) {
+	switch {
+	case m.class() == classL && !m.zoom && (m.screen == servers || m.screen == vms):
+		m.drawWide(r)
+	case m.screen == overview:
+		m.drawOverview(r)
+	case m.class() >= classM && !m.zoom && (m.screen == servers || m.screen == vms || m.screen == operations):
+		side := min(max(r.w/3, 40), 60)
+		m.drawList(r.sub(0, 0, r.w-side-1, r.h), m.list(), true)
+		m.drawSide(r.sub(r.w-side-1, 0, side+1, r.h), m.list())
+	case m.screen == capacity:
+		m.drawCapacity(r)
+	default:
+		m.drawList(r, m.list(), true)
+	}
+}
+
+// drawSide shows the thing under the cursor beside its list.
+func (m *Model) drawSide(r region, l *list) {
+	for y := range r.h {
+		r.put(0, y, dim, m.glyphs.vertical)
+	}
+	if l.cursor == "" {
+		return
+	}
+	m.detail(l.kind, l.cursor).draw(r.sub(2, 0, r.w-2, r.h), 0)
+}
+
+// drawWide is the layout of the widest terminals: servers, VMs, details, and below them operations and events.
+func (m *Model) drawWide(r region) {
+	below := max(r.h/4, 8)
+	top := r.rows(0, r.h-below)
+	w1, w3 := r.w*24/100, r.w*31/100
+	a, b, c := top.sub(0, 0, w1, top.h), top.sub(w1+1, 0, r.w-w1-w3-2, top.h), top.sub(r.w-w3-1, 0, w3+1, top.h)
+	m.drawList(a, m.lists[servers], m.screen == servers)
+	m.drawList(b, m.lists[vms], m.screen == vms)
+	m.drawSide(c, m.list())
+	for y := range top.h {
+		top.put(w1, y, dim, m.glyphs.vertical)
+	}
+	for x := range r.w {
+		r.put(x, top.h, dim, m.glyphs.horizontal)
+	}
+	low := r.rows(top.h, below)
+	half := r.w / 2
+	low.put(2, 0, title, " OPERATIONS ")
+	low.put(half+2, 0, title, " EVENTS ")
+	m.drawList(low.sub(0, 1, half, below-1), m.lists[operations], false)
+	m.drawList(low.sub(half+1, 1, r.w-half-1, below-1), m.lists[events], false)
+	for y := 1; y < below; y++ {
+		low.put(half, y, dim, m.glyphs.vertical)
+	}
+}
+
+// drawList draws a list's visible rows, and above them its filter and columns.
+func (m *Model) drawList(r region, l *list, focused bool) {
+	y := 0
+	if focused {
+		y = m.drawListHead(r, l)
+	}
+	cols := l.kind.layout(m, r.w-3)
+	for _, c := range cols {
+		name := c.name
+		if c.key == l.sort && l.sort != "" {
+			name += map[bool]string{false: "^", true: "v"}[l.reverse]
+		}
+		if c.right {
+			r.right(3+c.x+c.w, y, dim, name)
+		} else {
+			r.sub(3+c.x, y, c.w, 1).put(0, 0, dim, name)
+		}
+	}
+	rows := r.sub(0, y+1, r.w, r.h-y-1)
+	l.scroll(rows.h)
+	v := m.shown()
+	stale := m.stale()
+	for i := 0; i < rows.h && l.top+i < len(l.ids); i++ {
+		id := l.ids[l.top+i]
+		row := l.kind.row(m, v, id)
+		if row == nil {
+			continue
+		}
+		for _, c := range cols {
+			text, t := c.cell(m, row)
+			if stale && c.live && text != "" && text != "-" {
+				text = strings.TrimRight(text, " ") + "?"
+			}
+			if c.right {
+				rows.cut(3+c.x+max(c.w-cells(text), 0), i, c.w, t, text)
+			} else {
+				rows.cut(3+c.x, i, c.w, t, text)
+			}
+		}
+		if l.marks[id] {
+			rows.put(1, i, accent, m.glyphs.mark)
+		}
+		if id == l.cursor && focused {
+			if !l.marks[id] {
+				rows.put(1, i, accent, m.glyphs.cursor)
+			} else {
+				rows.put(0, i, accent, m.glyphs.cursor)
+			}
+			rows.highlight(i)
+		}
+	}
+	if len(l.ids) == 0 {
+		rows.put(3, 0, dim, m.emptyText(l))
+	}
+}
+
+func (m *Model) emptyText(l *list) string {
+	switch {
+	case l.filter.line != "":
+		return "no " + l.kind.name + " match the filter; Esc clears it"
+	case l.troubled:
+		return "no problems among the " + l.kind.name + "; Esc shows all"
+	case l.of != "":
+		return "no " + l.kind.name + " on " + l.of
+	}
+	return "no " + l.kind.name
+}
+
+// drawListHead says what the list shows; it returns how many lines that took.
+func (m *Model) drawListHead(r region, l *list) int {
+	var parts []string
+	if l.filter.line != "" {
+		parts = append(parts, "filter: "+l.filter.line)
+	}
+	if l.troubled {
+		parts = append(parts, "problems only")
+	}
+	if l.of != "" {
+		parts = append(parts, "on "+l.of)
+	}
+	left := strings.Join(parts, ", ")
+	right := fmt.Sprintf("%d of %d", len(l.ids), l.all)
+	if n := len(l.marks); n > 0 {
+		right += fmt.Sprintf(" | %d marked", n)
+	}
+	if l.sort != "" || l.reverse {
+		right += " | " + strings.ToUpper(dashIf(l.sort, "name")) + " " + map[bool]string{false: "up", true: "down"}[l.reverse]
+	}
+	if left == "" && len(l.marks) == 0 && l.sort == "" && !l.reverse {
+		return 0
+	}
+	r.cut(1, 0, r.w-cells(right)-3, accent, left)
+	r.right(r.w, 0, dim, right)
+	return 1
+}
+
+// drawLast shows a notice or the newest event.
+func (m *Model) drawLast(r region) {
+	if m.notice != "" && m.now.Before(m.noticeUntil) {
+		m.grid.dimmed = false
+		r.cut(1, 0, r.w-1, m.noticeTone, m.notice)
+		return
+	}
+	if e := m.shown().LastEvent(); e != nil {
+		r.cut(1, 0, r.w-1, eventTone(e), clockTime(m.now, e.GetAt())+" "+e.GetText())
+	}
+}
+
+// drawFooter lists the keys that work here and now.
+func (m *Model) drawFooter(r region) {
+	if m.prompt != nil {
+		return
+	}
+	if d := m.top(); d != nil {
+		r.cut(1, 0, r.w-1, accent, d.hints(m))
+		return
+	}
+	x := 1
+	for n := 1; n <= 10; n++ {
+		for _, c := range keyMap {
+			if c.foot != n || c.here != nil && !c.here(m) {
+				continue
+			}
+			help := c.Help()
+			words := c.brief
+			if x+cells(help.Key)+cells(words)+1 > r.w {
+				continue
+			}
+			x = r.put(x, 0, accent, help.Key)
+			x = r.put(x+1, 0, dim, words) + 2
+		}
+	}
+}
+
+// drawPrompt shows the line being typed in place of the footer, and completions above it.
+func (m *Model) drawPrompt(r region) {
+	p := m.prompt
+	if p == nil {
+		return
+	}
+	y := r.h - 1
+	r.rows(y, 1).clear()
+	x := r.put(0, y, accent, p.sign)
+	p.line.draw(r, x, y, r.w-x, true)
+	above := r.rows(y-1, 1)
+	switch {
+	case p.error != "":
+		above.clear()
+		above.cut(1, 0, r.w-1, bad, p.error)
+	case len(p.offers) > 0:
+		above.clear()
+		x := 1
+		for i, w := range p.offers {
+			if x+cells(w) > r.w-3 {
+				above.put(x, 0, dim, "..")
+				break
+			}
+			end := above.put(x, 0, accent, w)
+			if i == p.chosen {
+				above.sub(x, 0, end-x, 1).highlight(0)
+			}
+			x = end + 2
+		}
+	}
+}
