@@ -3,21 +3,23 @@ package main
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
 
 	"github.com/holdfast-ha/holdfast/agent/app"
 	"github.com/holdfast-ha/holdfast/agent/mesh"
 	"github.com/holdfast-ha/holdfast/agent/mesh/tunnel"
 	"github.com/holdfast-ha/holdfast/agent/virt"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
-	"github.com/holdfast-ha/holdfast/pkg/config"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
+// migrateDir is where the sockets of live migrations are: the same on every server, where AppArmor's and SELinux's usual
+// rules let QEMU listen.
+const migrateDir = "/run/libvirt/holdfast"
+
 // newTunnels returns the ends of this server's tunnels, without what an earlier agent left.
-func newTunnels(c config.Config, hv *virt.Adapter, clk clock.Clock, log *slog.Logger) *tunnel.Ends {
+func newTunnels(hv *virt.Adapter, clk clock.Clock, log *slog.Logger) *tunnel.Ends {
 	ends := tunnel.New(tunnel.Options{
-		Dir: filepath.Join(c.QEMUDir(), "migrate"), Libvirt: hv.Socket, Clock: clk, Log: log,
+		Dir: migrateDir, Libvirt: hv.Socket, Clock: clk, Log: log,
 		User: func(ctx context.Context) (uid, gid int, err error) {
 			if err := hv.MakeReady(ctx); err != nil {
 				return 0, 0, err

@@ -28,7 +28,7 @@ func (s *Server) PrepareIncoming(ctx context.Context, r *pb.PrepareIncomingReque
 	if err := s.host.AdmitIncoming(ctx, op, vm, pool.Epoch(r.GetEpoch())); err != nil {
 		return nil, err
 	}
-	dir, err := s.ends.Expect(ctx, op)
+	dir, err := s.ends.Expect(ctx, op, vm)
 	if err != nil {
 		return nil, err
 	}

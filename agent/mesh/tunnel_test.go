@@ -103,7 +103,7 @@ func (c *crossing) answer() (stop func()) {
 func (c *crossing) open() (s tunnel.Sockets, incoming string) {
 	t := c.site.t
 	t.Helper()
-	dir, err := c.target.Expect(t.Context(), op)
+	dir, err := c.target.Expect(t.Context(), op, "web")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (c *crossing) open() (s tunnel.Sockets, incoming string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, filepath.Join(dir, "stream")
+	return s, filepath.Join(dir, "s.tunnelmigrate.dest.web")
 }
 
 // shortDir is short enough for a socket's path.
@@ -266,12 +266,12 @@ func TestOnlyTheOwnerOfAnAdmittedMigrationOpensATunnel(t *testing.T) {
 
 func TestATunnelThatWasNotAnnouncedIsRefused(t *testing.T) {
 	c := newCrossing(t)
-	s, err := c.ways.Open(t.Context(), "srv-2", op, "web", filepath.Join(c.base, "a", strings.Repeat("0", 32)))
+	s, err := c.ways.Open(t.Context(), "srv-2", op, "web", filepath.Join(c.base, "a", strings.Repeat("0", 20)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ends(t, dial(t, s.Libvirt))
-	if _, err := c.ways.Open(t.Context(), "srv-2", op, "web", "/elsewhere/"+strings.Repeat("0", 32)); !errors.Is(err, pool.ErrRefused) {
+	if _, err := c.ways.Open(t.Context(), "srv-2", op, "web", "/elsewhere/"+strings.Repeat("0", 20)); !errors.Is(err, pool.ErrRefused) {
 		t.Errorf("another directory than this server's: %v", err)
 	}
 	if _, err := c.ways.Open(t.Context(), "srv-2", op, "web", filepath.Join(c.base, "a", "..", "x")); !errors.Is(err, pool.ErrRefused) {
@@ -320,14 +320,14 @@ func TestSocketsArePrivateAndGoneAfterwards(t *testing.T) {
 		}
 	}
 	for _, dir := range []string{filepath.Dir(s.Libvirt), filepath.Dir(incoming)} {
-		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 || len(filepath.Base(dir)) != 32 {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 || len(filepath.Base(dir)) != 20 {
 			t.Errorf("%s: %v, %v; want mode 0700 and a long name", dir, info, err)
 		}
 		if info, err := os.Stat(filepath.Dir(dir)); err != nil || info.Mode().Perm() != 0o711 {
 			t.Errorf("above %s: %v, %v; want mode 0711", dir, info, err)
 		}
 	}
-	again, err := c.target.Expect(t.Context(), op)
+	again, err := c.target.Expect(t.Context(), op, "web")
 	if err != nil || again == filepath.Dir(incoming) {
 		t.Errorf("announced again: %s, %v; want a new name", again, err)
 	}

@@ -208,10 +208,6 @@ func (c Config) Complete() Config {
 // PKIDir is where init and join put certificates.
 func (c Config) PKIDir() string { return filepath.Join(c.StateDir, "pki") }
 
-// QEMUDir holds sockets that the user reaches as whom QEMU runs: beside RunDir, which is closed to everybody. It must
-// be the same on every server, so RunDir must.
-func (c Config) QEMUDir() string { return c.RunDir + "-qemu" }
-
 // EtcdDir is where the embedded etcd keeps its data and what it knows of its membership.
 func (c Config) EtcdDir() string { return filepath.Join(c.StateDir, "etcd") }
 

@@ -19,15 +19,26 @@ import (
 
 // The sockets of one migration, in its directory. The source listens on both; on the destination QEMU does on the
 // second, as libvirt has both of them use one path.
-const (
-	libvirtSocket = "libvirt"
-	streamSocket  = "stream"
-)
+const libvirtSocket = "libvirt"
 
-// nameBytes is how much chance a directory's name holds.
-const nameBytes = 16
+// streamSocket returns the name of a VM's memory stream. It is one that libvirt's usual AppArmor profile lets the VM's
+// QEMU listen on below /run/libvirt ("/run/libvirt/**/*.tunnelmigrate.dest.NAME"), so that nothing has to be set up for
+// it, unless the VM's name is too long for a socket's path.
+func streamSocket(dir string, vm pool.VMID) string {
+	if path := filepath.Join(dir, "s.tunnelmigrate.dest."+string(vm)); len(path) <= maxPath {
+		return path
+	}
+	return filepath.Join(dir, "stream")
+}
 
-var nameRE = regexp.MustCompile(`^[0-9a-f]{32}$`)
+// maxPath is how long the path of a UNIX socket may be: unix(7).
+const maxPath = 107
+
+// nameBytes is how much chance a directory's name holds. Nobody but root can list the directories, so it has to be
+// guessed in one piece.
+const nameBytes = 10
+
+var nameRE = regexp.MustCompile(`^[0-9a-f]{20}$`)
 
 // newName returns a name that nobody can guess.
 func newName() (string, error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -47,6 +46,7 @@ func (e *Ends) Sweep() error { return sweep(e.o.Dir) }
 
 // arrival is a migration that is expected here, or arriving.
 type arrival struct {
+	vm  pool.VMID
 	dir string
 	// open counts its streams; idle counts the times that there was none.
 	open, idle int
@@ -60,7 +60,7 @@ const (
 
 // Expect makes ready for a migration's streams, and returns the directory that the source must use too. Repeated for
 // the same operation, it makes a new directory and forgets the old one.
-func (e *Ends) Expect(ctx context.Context, op pool.OperationID) (string, error) {
+func (e *Ends) Expect(ctx context.Context, op pool.OperationID, vm pool.VMID) (string, error) {
 	uid, gid, err := e.o.User(ctx)
 	if err != nil {
 		return "", fmt.Errorf("expect a migration: %w", err)
@@ -73,7 +73,7 @@ func (e *Ends) Expect(ctx context.Context, op pool.OperationID) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	a := &arrival{dir: dir}
+	a := &arrival{vm: vm, dir: dir}
 	e.mu.Lock()
 	old := e.arriving[op]
 	e.arriving[op] = a
@@ -108,12 +108,12 @@ func (e *Ends) drop(a *arrival) {
 }
 
 // enter finds an expected migration and counts one stream more; leave counts it off.
-func (e *Ends) enter(op pool.OperationID) (*arrival, error) {
+func (e *Ends) enter(op pool.OperationID, vm pool.VMID) (*arrival, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.arriving[op]
-	if a == nil {
-		return nil, fmt.Errorf("no migration of operation %s is expected here; it was announced to an earlier agent, or long ago: %w", op, pool.ErrRefused)
+	if a == nil || a.vm != vm {
+		return nil, fmt.Errorf("no migration of %s by operation %s is expected here; it was announced to an earlier agent, or long ago: %w", vm, op, pool.ErrRefused)
 	}
 	a.open++
 	return a, nil
@@ -139,7 +139,7 @@ func (e *Ends) socketOf(a *arrival, s pb.TunnelSocket) (string, error) {
 	case pb.TunnelSocket_TUNNEL_SOCKET_LIBVIRT:
 		return e.o.Libvirt()
 	case pb.TunnelSocket_TUNNEL_SOCKET_STREAM:
-		return filepath.Join(a.dir, streamSocket), nil
+		return streamSocket(a.dir, a.vm), nil
 	}
 	return "", fmt.Errorf("a tunnel to %v: %w", s, pool.ErrInvalid)
 }

@@ -33,10 +33,11 @@ type Sockets struct{ Libvirt, Stream string }
 // way is an open Way.
 type way struct {
 	Way
-	dir   string
-	uid   int
-	conns map[pb.TunnelSocket]*grpc.ClientConn
-	ls    []*net.UnixListener
+	dir     string
+	sockets Sockets
+	uid     int
+	conns   map[pb.TunnelSocket]*grpc.ClientConn
+	ls      []*net.UnixListener
 	// life ends with Close.
 	life context.Context //nolint:containedctx // the streams' life is the way's, not a caller's
 	end  context.CancelCauseFunc
@@ -49,7 +50,7 @@ func (e *Ends) Open(ctx context.Context, w Way) (Sockets, error) {
 	e.Close(w.Operation)
 	name := filepath.Base(w.Dir)
 	if !nameRE.MatchString(name) || filepath.Join(e.o.Dir, name) != w.Dir {
-		return Sockets{}, pool.Refuse("RUN_DIR", "give run_dir the same value on every server",
+		return Sockets{}, pool.Refuse("OTHER_DIRECTORY", "run the same version of Holdfast on both servers",
 			"the destination keeps a migration's sockets at %s, this server below %s", w.Dir, e.o.Dir)
 	}
 	uid, gid, err := e.o.User(ctx)
@@ -60,6 +61,7 @@ func (e *Ends) Open(ctx context.Context, w Way) (Sockets, error) {
 	if o.dir, err = makeDirectory(e.o.Dir, name, uid, gid); err != nil {
 		return Sockets{}, err
 	}
+	o.sockets = Sockets{Libvirt: filepath.Join(o.dir, libvirtSocket), Stream: streamSocket(o.dir, w.VM)}
 	o.life, o.end = e.o.Clock.WithCancel(context.WithoutCancel(ctx))
 	if err := e.listenAll(o, gid); err != nil {
 		o.close(e)
@@ -68,21 +70,21 @@ func (e *Ends) Open(ctx context.Context, w Way) (Sockets, error) {
 	e.mu.Lock()
 	e.leaving[w.Operation] = o
 	e.mu.Unlock()
-	return Sockets{Libvirt: filepath.Join(o.dir, libvirtSocket), Stream: filepath.Join(o.dir, streamSocket)}, nil
+	return o.sockets, nil
 }
 
 func (e *Ends) listenAll(o *way, gid int) error {
 	for _, s := range []struct {
-		name   string
+		path   string
 		socket pb.TunnelSocket
 		uid    int
-	}{{libvirtSocket, pb.TunnelSocket_TUNNEL_SOCKET_LIBVIRT, os.Geteuid()}, {streamSocket, pb.TunnelSocket_TUNNEL_SOCKET_STREAM, o.uid}} {
+	}{{o.sockets.Libvirt, pb.TunnelSocket_TUNNEL_SOCKET_LIBVIRT, os.Geteuid()}, {o.sockets.Stream, pb.TunnelSocket_TUNNEL_SOCKET_STREAM, o.uid}} {
 		cc, err := o.Dial()
 		if err != nil {
 			return fmt.Errorf("open a tunnel: %w", err)
 		}
 		o.conns[s.socket] = cc
-		l, err := listen(filepath.Join(o.dir, s.name), s.uid, gid)
+		l, err := listen(s.path, s.uid, gid)
 		if err != nil {
 			return err
 		}

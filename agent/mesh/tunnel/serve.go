@@ -30,7 +30,7 @@ func (e *Ends) Serve(s grpc.ServerStream, admit func(context.Context, *pb.Tunnel
 		return err
 	}
 	op := pool.OperationID(first.open.GetOperation())
-	a, err := e.enter(op)
+	a, err := e.enter(op, pool.VMID(first.open.GetVm()))
 	if err != nil {
 		return err
 	}
