@@ -62,7 +62,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Directory() },
 		func(s pool.ServerID) *tls.Config { return id.Client(string(s)) })
 	defer peers.Close()
-	ends := newTunnels(c, hv, clk, log)
+	ends := newTunnels(hv, clk, log)
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
