@@ -35,9 +35,11 @@ type Edges struct {
 	// NoPause says why VMs that start here cannot be paused by the guard; nil: they can.
 	NoPause  func() string
 	Capacity func(ctx context.Context) (local.Capacity, error)
-	Guard    guard.Client
-	Fencer   leader.Fencer
-	Servers  api.Servers
+	// Machine tells when this server is asked to shut down, and holds that up; nil: it is never told.
+	Machine Machine
+	Guard   guard.Client
+	Fencer  leader.Fencer
+	Servers api.Servers
 	// Peers talks to other agents about VMs that move between them; nil: none moves live.
 	Peers local.Peers
 	// Asker asks other agents for promises while etcd is out of reach; nil: VMs do not run on then.
@@ -101,6 +103,8 @@ type Agent struct {
 	facts    facts
 	lead     *lease.Candidate
 	rec      *local.Reconciler
+	// departure is this server's shutdown; stopAll is guarded by mu, the rest belongs to its loop.
+	departure departure
 }
 
 // New assembles an agent; nothing runs yet.
@@ -243,7 +247,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	rec := local.New(local.Config{
 		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard, Peers: a.e.Peers, Drifts: a.e.Drifts,
 		Complete:    a.complete,
-		StorageLost: a.storageLost, Decide: a.e.Rules.Decide, Log: a.e.Log,
+		StorageLost: a.storageLost, Stopping: a.stopping, Decide: a.e.Rules.Decide, Log: a.e.Log,
 	})
 	candidate := a.newCandidate(session)
 	a.mu.Lock()
@@ -254,6 +258,10 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	run("session", session.Run)
 	run("reconciler", rec.Run)
 	run("member record", func(ctx context.Context) error { return a.keepMember(ctx, rec, session, timing.TTL) })
+	if a.e.Machine != nil {
+		a.e.Machine.Subscribe(rec.Wake())
+	}
+	run("going down", func(ctx context.Context) error { return a.keepShutdown(ctx, rec) })
 	run("election", candidate.Run)
 	run("wait after the start", func(ctx context.Context) error { return a.standWhenWaited(ctx, candidate) })
 	run("leader", a.newLeader(candidate).Run)

@@ -37,6 +37,11 @@ func (p *Pool) command(st scenario.Statement) error {
 		return nil
 	}
 	p.trace.add("operator: %s", st.Text)
+	if st.Verb == "shutdown" || st.Verb == "reboot" {
+		p.World.Server(st.Server).GoDown(st.Verb == "reboot")
+		p.version++
+		return nil
+	}
 	answered := false
 	if err := p.ask(st, func(op pool.OperationID, err error) {
 		answered = true
@@ -66,15 +71,11 @@ func (p *Pool) command(st scenario.Statement) error {
 func (p *Pool) ask(st scenario.Statement, answer func(pool.OperationID, error)) error {
 	var able []string
 	for _, s := range p.World.Servers() {
-		own := st.Verb == "shutdown" || st.Verb == "reboot"
-		if own && s.Name != st.Server {
-			continue
-		}
 		a := p.crew.Agent(s.Name)
 		if a == nil || s.Agent() == nil || s.Agent().Hung() || a.Snapshot() == nil {
 			continue
 		}
-		if p.Etcd.Reaches(s.Name) || own {
+		if p.Etcd.Reaches(s.Name) {
 			able = append(able, s.Name)
 		}
 	}

@@ -205,8 +205,19 @@ func (j *job) prepare() {
 	j.dst.tell("%s's memory begins to arrive on %s", j.m.VM, j.to.Name)
 	j.paused = j.src.state == statePaused
 	j.stage = jobCopy
-	j.total, j.left, j.dirty = j.src.image.MemoryBytes, j.src.image.MemoryBytes, j.src.image.DirtyRate
+	j.total = used(j.src.image.MemoryBytes)
+	j.left, j.dirty = j.total, j.src.image.DirtyRate
 	j.after(jobTick, j.tick)
+}
+
+// used is how much of its memory a guest has ever written: the first 2 GiB, and a fifth of what is above. Pages of
+// zeros are not copied.
+func used(memory int64) int64 {
+	const small = 2 << 30
+	if memory <= small {
+		return memory
+	}
+	return small + (memory-small)/5
 }
 
 // linked reports whether the two hosts' connections carry data now.

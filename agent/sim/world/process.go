@@ -41,6 +41,7 @@ func (s *Server) KillAgent() {
 	s.agent.Kill()
 	s.agent = nil
 	s.edges = nil
+	s.unheld()
 }
 
 // HangAgent stops the agent as SIGSTOP does.
@@ -78,6 +79,7 @@ func (s *Server) AgentEnded(p *vtime.Proc, restart bool) {
 	s.agent = nil
 	s.edges = nil
 	p.Kill()
+	s.unheld()
 	if restart || s.again == p {
 		s.StartAgent()
 	}
