@@ -76,6 +76,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		seen = vms
 		a.lookAtServer(ctx, rec, full)
 		a.learnRoster(snap, a.ID())
+		a.arrive(ctx, snap)
 		if info, ok := session.Current(); ok && a.memberDiffers(snap, info) {
 			if err := session.UpdateMember(ctx, nil); err != nil && ctx.Err() == nil {
 				a.e.Log.Debug("member record", "err", err)
@@ -84,6 +85,21 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		sig.Wait(ctx, storageEvery)
 	}
 	return nil
+}
+
+// arrive tells the pool that a server which has joined runs its agent now: from here on its absence is a loss.
+func (a *Agent) arrive(ctx context.Context, snap *pool.Snapshot) {
+	srv, ok := snap.Servers.Get(a.cfg.Server)
+	if !ok || !srv.Awaited || !snap.Members.Has(a.cfg.Server) {
+		return
+	}
+	ctx, cancel := a.e.Clock.WithTimeout(ctx, factsLimit)
+	defer cancel()
+	k := a.data.store.Keys()
+	srv.Awaited = false
+	if _, err := a.data.store.Commit(ctx, kv.Txn{If: []kv.Compare{k.ServerIs(srv.ID, srv.Revision)}, Then: []kv.Op{k.PutServer(srv)}}); err != nil && ctx.Err() == nil {
+		a.e.Log.Debug("registration", "err", err) // tried again with the next snapshot
+	}
 }
 
 // memberDiffers reports whether the member record in snap is not what this server would write now.

@@ -205,7 +205,7 @@ func (s *JoinService) register(ctx context.Context, snap *pool.Snapshot, r *hold
 	if r.GetWitness() {
 		event.Kind, event.Text = "WITNESS_JOINED", fmt.Sprintf("%s joined the pool as a witness, admitted by %s", name, s.o.Settings.Server)
 	} else {
-		txn.Then = append(txn.Then, keys.PutServer(pool.Server{ID: name, Address: r.GetAddress(), HostUUID: strings.ToLower(r.GetHostUuid())}))
+		txn.Then = append(txn.Then, keys.PutServer(pool.Server{ID: name, Address: r.GetAddress(), HostUUID: strings.ToLower(r.GetHostUuid()), Awaited: true}))
 	}
 	txn.Then = append(txn.Then, keys.PutEvent(event))
 	if s.o.Settings.Etcd.Mode == config.EtcdEmbedded {

@@ -109,6 +109,9 @@ func (p *planner) missed(s *server) bool {
 		return true
 	}
 	r := s.registration
+	if r.Awaited {
+		return false
+	}
 	return !r.ShuttingDown && !r.Maintenance && !r.Removing
 }
 

@@ -244,6 +244,9 @@ func (v *View) absentStates(server pool.Server) (states []ServerState, why []str
 	if server.ShuttingDown && len(owed) == 0 {
 		return []ServerState{ServerDown}, []string{"shut down"}
 	}
+	if server.Awaited && len(owed) == 0 {
+		return []ServerState{ServerDown}, []string{"it has joined, and its agent has not started yet"}
+	}
 	states, why = []ServerState{ServerLost}, []string{"its session ended without a release"}
 	f, fenced := v.snap.Fences.Get(server.ID)
 	var open []pool.VMID

@@ -38,7 +38,9 @@ type Server struct {
 	// RestartUnmovable: while the server is emptied, VMs that cannot migrate live are stopped there and started
 	// elsewhere, instead of staying.
 	RestartUnmovable bool
-	Revision         Revision
+	// Awaited: it has joined, and its agent has not started yet, which clears it.
+	Awaited  bool
+	Revision Revision
 }
 
 // Shutdown is a clean shutdown or reboot of one server.
@@ -126,7 +128,10 @@ type Fence struct {
 	By string
 	// Evidence is one sentence on what was seen.
 	Evidence string
-	Revision Revision
+	// SwitchedOn lists when the pool switched the server on again after fencing it, oldest first. A record whose Proof is
+	// ProofNone only remembers that.
+	SwitchedOn []time.Time
+	Revision   Revision
 }
 
 // Covers reports whether the fence proves session harmless.

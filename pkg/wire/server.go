@@ -3,6 +3,9 @@ package wire
 import (
 	"maps"
 	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -16,6 +19,7 @@ func Server(s pool.Server) *pb.Server {
 		InboundLock: s.InboundLock, InboundLockMark: Mark(s.InboundLockMark),
 		Fence: convert(s.Fence, fenceDevice), Labels: textMap(s.Labels), ReservedMemoryBytes: s.ReservedMemoryBytes,
 		Removing: s.Removing, ShuttingDown: s.ShuttingDown, RestartUnmovable: s.RestartUnmovable, Shutdown: shutdown(s.Shutdown),
+		Awaited: s.Awaited,
 	}
 }
 
@@ -45,7 +49,7 @@ func ParseServer(m *pb.Server) (pool.Server, error) {
 		Labels:              textMap(m.GetLabels()),
 		ReservedMemoryBytes: m.GetReservedMemoryBytes(),
 		Removing:            m.GetRemoving(), ShuttingDown: m.GetShuttingDown(), Shutdown: p.shutdown(m.GetShutdown()),
-		RestartUnmovable: m.GetRestartUnmovable(),
+		Awaited: m.GetAwaited(), RestartUnmovable: m.GetRestartUnmovable(),
 	}
 	return s, p.err
 }
@@ -107,7 +111,7 @@ func parseLacks(list []*pb.Lack) map[pool.VMID][]string {
 func Fence(f pool.Fence) *pb.Fence {
 	return &pb.Fence{
 		Server: text(f.Server), Session: int64(f.Session), Proof: pb.Proof(f.Proof), At: stamp(f.At),
-		By: text(f.By), Evidence: text(f.Evidence),
+		By: text(f.By), Evidence: text(f.Evidence), SwitchedOn: convert(f.SwitchedOn, timestamppb.New),
 	}
 }
 
@@ -118,6 +122,7 @@ func ParseFence(m *pb.Fence) (pool.Fence, error) {
 		Server: pool.ServerID(m.GetServer()), Session: pool.Session(m.GetSession()),
 		Proof: enum(&p, "proof", m.GetProof(), pool.ProofConfirmed), At: p.time("at", m.GetAt()),
 		By: m.GetBy(), Evidence: m.GetEvidence(),
+		SwitchedOn: convert(m.GetSwitchedOn(), func(t *timestamppb.Timestamp) time.Time { return p.time("switchedOn", t) }),
 	}
 	return f, p.err
 }

@@ -864,7 +864,9 @@ type PoolConfig struct {
 	// A guest that changes memory faster than it is copied is slowed down.
 	AutoConverge bool `protobuf:"varint,23,opt,name=auto_converge,json=autoConverge,proto3" json:"auto_converge,omitempty"`
 	// How long one migration may take before it is stopped; the VM then runs on where it is.
-	MigrateLimit  *durationpb.Duration `protobuf:"bytes,24,opt,name=migrate_limit,json=migrateLimit,proto3" json:"migrate_limit,omitempty"`
+	MigrateLimit *durationpb.Duration `protobuf:"bytes,24,opt,name=migrate_limit,json=migrateLimit,proto3" json:"migrate_limit,omitempty"`
+	// A server that was fenced by power is switched on again once its VMs run elsewhere.
+	PowerOn       bool `protobuf:"varint,25,opt,name=power_on,json=powerOn,proto3" json:"power_on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1067,6 +1069,13 @@ func (x *PoolConfig) GetMigrateLimit() *durationpb.Duration {
 	return nil
 }
 
+func (x *PoolConfig) GetPowerOn() bool {
+	if x != nil {
+		return x.PowerOn
+	}
+	return false
+}
+
 // One power switch of a server: a ClusterLabs fence program and its parameters.
 type FenceDevice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1162,7 +1171,9 @@ type Server struct {
 	// elsewhere. Otherwise they stay, and the server stays blocked.
 	RestartUnmovable bool `protobuf:"varint,13,opt,name=restart_unmovable,json=restartUnmovable,proto3" json:"restart_unmovable,omitempty"`
 	// What is known of the shutdown; set while shutting_down.
-	Shutdown      *Shutdown `protobuf:"bytes,14,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
+	Shutdown *Shutdown `protobuf:"bytes,14,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
+	// It has joined, and its agent has not started yet; the agent clears it.
+	Awaited       bool `protobuf:"varint,15,opt,name=awaited,proto3" json:"awaited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1293,6 +1304,13 @@ func (x *Server) GetShutdown() *Shutdown {
 		return x.Shutdown
 	}
 	return nil
+}
+
+func (x *Server) GetAwaited() bool {
+	if x != nil {
+		return x.Awaited
+	}
+	return false
 }
 
 // A clean shutdown or reboot of one server.
@@ -1613,7 +1631,10 @@ type Fence struct {
 	At      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
 	By      string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
 	// One sentence on what was seen.
-	Evidence      string `protobuf:"bytes,6,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	Evidence string `protobuf:"bytes,6,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// When the pool switched the server on again after fencing it, lately. A record without a proof holds nothing else:
+	// the server is back, and the pool remembers how often it had to do that.
+	SwitchedOn    []*timestamppb.Timestamp `protobuf:"bytes,7,rep,name=switched_on,json=switchedOn,proto3" json:"switched_on,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1688,6 +1709,13 @@ func (x *Fence) GetEvidence() string {
 		return x.Evidence
 	}
 	return ""
+}
+
+func (x *Fence) GetSwitchedOn() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.SwitchedOn
+	}
+	return nil
 }
 
 // Who may lead, and so who must promise not to before others let their VMs run on without etcd. Key `roster`.
@@ -2940,7 +2968,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x04Mark\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\xbb\b\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xd6\b\n" +
 	"\n" +
 	"PoolConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -2973,7 +3001,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x15migrations_per_server\x18\x15 \x01(\x05R\x13migrationsPerServer\x12+\n" +
 	"\x11migrate_bandwidth\x18\x16 \x01(\x03R\x10migrateBandwidth\x12#\n" +
 	"\rauto_converge\x18\x17 \x01(\bR\fautoConverge\x12>\n" +
-	"\rmigrate_limit\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\fmigrateLimit\"\xdf\x02\n" +
+	"\rmigrate_limit\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\fmigrateLimit\x12\x19\n" +
+	"\bpower_on\x18\x19 \x01(\bR\apowerOn\"\xdf\x02\n" +
 	"\vFenceDevice\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12<\n" +
 	"\x06params\x18\x02 \x03(\v2$.holdfast.v1.FenceDevice.ParamsEntryR\x06params\x12L\n" +
@@ -2984,7 +3013,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10SecretFilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x05\n" +
 	"\x06Server\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1b\n" +
@@ -3000,7 +3029,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\bremoving\x18\v \x01(\bR\bremoving\x12#\n" +
 	"\rshutting_down\x18\f \x01(\bR\fshuttingDown\x12+\n" +
 	"\x11restart_unmovable\x18\r \x01(\bR\x10restartUnmovable\x121\n" +
-	"\bshutdown\x18\x0e \x01(\v2\x15.holdfast.v1.ShutdownR\bshutdown\x1a9\n" +
+	"\bshutdown\x18\x0e \x01(\v2\x15.holdfast.v1.ShutdownR\bshutdown\x12\x18\n" +
+	"\aawaited\x18\x0f \x01(\bR\aawaited\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x01\n" +
@@ -3031,14 +3061,16 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"etcd_voter\x18\r \x01(\bR\tetcdVoter\x120\n" +
 	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
 	"\bno_pause\x18\x0f \x01(\tR\anoPause\x12\x1a\n" +
-	"\bfailsafe\x18\x10 \x01(\bR\bfailsafe\"\xbb\x01\n" +
+	"\bfailsafe\x18\x10 \x01(\bR\bfailsafe\"\xf8\x01\n" +
 	"\x05Fence\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12(\n" +
 	"\x05proof\x18\x03 \x01(\x0e2\x12.holdfast.v1.ProofR\x05proof\x12*\n" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x1a\n" +
-	"\bevidence\x18\x06 \x01(\tR\bevidence\"\x9b\x01\n" +
+	"\bevidence\x18\x06 \x01(\tR\bevidence\x12;\n" +
+	"\vswitched_on\x18\a \x03(\v2\x1a.google.protobuf.TimestampR\n" +
+	"switchedOn\"\x9b\x01\n" +
 	"\x06Roster\x12=\n" +
 	"\bstanding\x18\x01 \x03(\v2!.holdfast.v1.Roster.StandingEntryR\bstanding\x1aR\n" +
 	"\rStandingEntry\x12\x10\n" +
@@ -3333,39 +3365,40 @@ var file_holdfast_v1_types_proto_depIdxs = []int32{
 	36, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
 	2,  // 24: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
 	36, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
-	35, // 26: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
-	6,  // 27: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
-	12, // 28: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
-	4,  // 29: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
-	37, // 30: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
-	21, // 31: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
-	5,  // 32: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
-	12, // 33: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
-	7,  // 34: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
-	37, // 35: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
-	23, // 36: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
-	8,  // 37: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
-	36, // 38: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	9,  // 39: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
-	36, // 40: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
-	8,  // 41: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
-	36, // 42: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	26, // 43: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
-	36, // 44: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
-	37, // 45: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
-	37, // 46: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
-	10, // 47: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
-	11, // 48: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
-	12, // 49: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
-	36, // 50: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
-	29, // 51: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
-	36, // 52: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,  // 53: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	36, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
+	35, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
+	6,  // 28: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
+	12, // 29: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
+	4,  // 30: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
+	37, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
+	21, // 32: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
+	5,  // 33: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
+	12, // 34: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
+	7,  // 35: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
+	37, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
+	23, // 37: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
+	8,  // 38: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
+	36, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	9,  // 40: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
+	36, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
+	8,  // 42: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
+	36, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	26, // 44: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
+	36, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
+	37, // 46: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
+	37, // 47: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
+	10, // 48: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
+	11, // 49: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
+	12, // 50: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
+	36, // 51: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	29, // 52: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
+	36, // 53: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,  // 54: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_types_proto_init() }
