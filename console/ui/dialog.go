@@ -112,8 +112,12 @@ func (l lines) wrapped(w int) lines {
 	return out
 }
 
+// panel as top: the lines are part of a screen and do not scroll.
+const panel = -1
+
 // draw shows lines from top on and returns how many there are.
 func (l lines) draw(r region, top int) int {
+	scrolls := top != panel
 	all := l.wrapped(r.w)
 	top = min(max(top, 0), max(len(all)-r.h, 0))
 	for y := 0; y < r.h && top+y < len(all); y++ {
@@ -124,7 +128,11 @@ func (l lines) draw(r region, top int) int {
 	}
 	if more := len(all) - top - r.h; more > 0 && r.h > 1 {
 		r.sub(0, r.h-1, r.w, 1).clear()
-		r.put(0, r.h-1, dim, "... "+plural(more+1, "more line")+", j and k scroll")
+		text := "... " + plural(more+1, "more line")
+		if scrolls {
+			text += ", j and k scroll"
+		}
+		r.put(0, r.h-1, dim, text)
 	}
 	return len(all)
 }

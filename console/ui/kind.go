@@ -173,16 +173,18 @@ type list struct {
 	// told is the view that ids were made for.
 	told  *feed.View
 	dirty bool
+	// resting: the order is not what it should be, because rows must not jump now.
+	resting bool
 }
 
 // index of the cursor among the visible rows; -1 without rows.
 func (l *list) index() int { return slices.Index(l.ids, l.cursor) }
 
 // refresh brings the visible rows up to date. Rows keep their order while sorting rests, so that nothing jumps under
-// the cursor.
-func (l *list) refresh(m *Model, v *feed.View, rest bool) {
-	if v == l.told && !l.dirty {
-		return
+// the cursor. It reports whether it sorted them.
+func (l *list) refresh(m *Model, v *feed.View, rest bool) (sorted bool) {
+	if v == l.told && !l.dirty && (rest || !l.resting) {
+		return false
 	}
 	resort := l.dirty || !rest
 	before := l.index()
@@ -195,6 +197,7 @@ func (l *list) refresh(m *Model, v *feed.View, rest bool) {
 		}
 	}
 	if l.sort != "" || l.reverse {
+		sorted, l.resting = resort, !resort
 		if resort {
 			l.order(m, v, fresh)
 		} else {
@@ -209,6 +212,7 @@ func (l *list) refresh(m *Model, v *feed.View, rest bool) {
 		}
 	}
 	l.unmark(m, v)
+	return sorted
 }
 
 // shows reports whether a row passes the list's filters.

@@ -13,7 +13,7 @@ func (m *Model) drawOverview(r region) {
 	if m.class() < classM || m.zoom {
 		n := min(len(m.lists[overview].ids)+1, max(r.h/2, 4))
 		m.drawList(r.rows(0, n), m.lists[overview], true)
-		m.overviewText(false).draw(r.sub(1, n+1, r.w-2, r.h-n-1), 0)
+		m.overviewText(false, r.w-2).draw(r.sub(1, n+1, r.w-2, r.h-n-1), panel)
 		return
 	}
 	below := max(r.h/3, 6)
@@ -22,12 +22,12 @@ func (m *Model) drawOverview(r region) {
 	left := top.sub(0, 0, r.w-side-1, top.h)
 	n := min(len(m.lists[overview].ids)+2, left.h-4)
 	m.drawList(left.rows(0, n), m.lists[overview], true)
-	m.counts().draw(left.sub(1, n, left.w-1, left.h-n), 0)
+	m.counts(left.w-1).draw(left.sub(1, n+1, left.w-1, left.h-n-1), panel)
 	right := top.sub(r.w-side-1, 0, side+1, top.h)
 	for y := range right.h {
 		right.put(0, y, dim, m.glyphs.vertical)
 	}
-	m.overviewText(true).draw(right.sub(2, 0, right.w-2, right.h), 0)
+	m.overviewText(true, right.w-2).draw(right.sub(2, 0, right.w-2, right.h), panel)
 	events := r.rows(top.h, below)
 	for x := range events.w {
 		events.put(x, 0, dim, m.glyphs.horizontal)
@@ -38,12 +38,9 @@ func (m *Model) drawOverview(r region) {
 
 const eventsScreen = events
 
-// counts says how many VMs are in each state.
-func (m *Model) counts() lines {
-	var l lines
-	l.gap()
-	var parts []piece
-	parts = append(parts, piece{title, fmt.Sprintf("VMS %d  ", len(m.shown().VMs))})
+// counts says how many VMs are in each state, in lines of w cells.
+func (m *Model) counts(w int) lines {
+	parts := []piece{{title, fmt.Sprintf("VMS %d  ", len(m.shown().VMs))}}
 	states := make([]pb.VMStatus, 0, len(m.index.counts))
 	for s := range m.index.counts {
 		states = append(states, s)
@@ -59,15 +56,25 @@ func (m *Model) counts() lines {
 	if n := m.index.unprotected; n > 0 {
 		parts = append(parts, piece{busy, fmt.Sprintf("without protection %d", n)})
 	}
-	l.row(parts...)
+	var l lines
+	used := 0
+	for i, p := range parts {
+		if n := cells(p.text); i == 0 || used+n > w {
+			l.row(p)
+			used = n
+		} else {
+			l[len(l)-1] = append(l[len(l)-1], p)
+			used += n
+		}
+	}
 	return l
 }
 
 // overviewText is what is wrong, what changes, and whether a server may be lost.
-func (m *Model) overviewText(wide bool) lines {
+func (m *Model) overviewText(wide bool, w int) lines {
 	var l lines
 	if !wide {
-		l = append(l, m.counts()[1:]...)
+		l = append(l, m.counts(w)...)
 	}
 	l.head(fmt.Sprintf("PROBLEMS %d", len(m.index.problems)))
 	for i, p := range m.index.problems {

@@ -23,7 +23,9 @@ func (p Program) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		p.Reduce(Size{msg.Width, msg.Height})
 	case tea.KeyMsg:
-		p.Reduce(keyOf(msg, p.ports.Now()))
+		for _, k := range keysOf(msg, p.ports.Now()) {
+			p.Reduce(k)
+		}
 	case News:
 		p.Reduce(msg)
 		if msg.Session == p.sessionNo {
@@ -49,17 +51,17 @@ func (p Program) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return p, tea.Batch(cmds...)
 }
 
-// keyOf names a key press. A paste comes as one key with its whole text.
-func keyOf(k tea.KeyMsg, at time.Time) Key {
-	out := Key{Name: k.String(), At: at}
-	if k.Type == tea.KeyRunes || k.Type == tea.KeySpace {
-		out.Text = string(k.Runes)
-		if !k.Paste && !k.Alt {
-			out.Name = string(k.Runes)
-		}
-		if k.Paste {
-			out.Name = "paste"
-		}
+// keysOf names key presses. What is typed fast comes as one message and is taken apart again; a paste stays whole.
+func keysOf(k tea.KeyMsg, at time.Time) []Key {
+	switch {
+	case k.Paste:
+		return []Key{{Name: "paste", Text: string(k.Runes), At: at}}
+	case k.Type != tea.KeyRunes && k.Type != tea.KeySpace || k.Alt:
+		return []Key{{Name: k.String(), At: at}}
+	}
+	var out []Key
+	for _, c := range k.Runes {
+		out = append(out, Key{Name: string(c), Text: string(c), At: at})
 	}
 	return out
 }

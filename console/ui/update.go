@@ -57,16 +57,15 @@ func (m *Model) refresh() {
 	}
 	m.reindex(v)
 	rest := m.now.Sub(m.lastKey) < 3*time.Second || m.now.Sub(m.lastSort) < time.Second
-	if !rest {
-		m.lastSort = m.now
-	}
 	if m.class() == classL && m.screen == servers {
 		m.lists[vms].follow(m.lists[servers].cursor)
 	} else {
 		m.lists[vms].follow("")
 	}
 	for _, s := range screens {
-		m.lists[s].refresh(m, v, rest)
+		if m.lists[s].refresh(m, v, rest) {
+			m.lastSort = m.now
+		}
 	}
 	for _, d := range m.dialogs {
 		if r, ok := d.(refresher); ok {

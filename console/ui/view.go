@@ -78,11 +78,16 @@ func (m *Model) headerFacts() []fact {
 		}
 	}
 	ops := len(v.Running())
-	out = append(out, fact{fmt.Sprintf("ops %d", ops), dimUnless(ops > 0, busy), 1})
+	out = append(out, fact{fmt.Sprintf("ops %d", ops), dimUnless(ops > 0, busy), 3})
 	if n := len(m.index.problems); n > 0 {
 		out = append(out, fact{fmt.Sprintf("!%d", n), bad, 0})
 	} else {
 		out = append(out, fact{"!0", dim, 0})
+	}
+	if m.stale() {
+		for i := range out[1:] {
+			out[i+1].text += "?"
+		}
 	}
 	return out
 }
@@ -126,13 +131,21 @@ func (m *Model) capacityFact() fact {
 		return fact{"N+1 n/a", dim, 0}
 	}
 	if c == nil || m.stale() {
-		return fact{"N+1 unknown", busy, 0}
+		return fact{"N+1 unknown", busy, 0} // never a verdict from the past
 	}
 	switch c.GetVerdict() {
 	case pb.CapacityVerdict_CAPACITY_VERDICT_OK:
 		return fact{"N+1 OK", good, 0}
 	case pb.CapacityVerdict_CAPACITY_VERDICT_AT_RISK:
-		return fact{"N+1 AT RISK: " + someOf(c.GetServersAtRisk(), 1), bad, 0}
+		risk := c.GetServersAtRisk()
+		s := "N+1 AT RISK"
+		if len(risk) > 0 {
+			s += ": " + risk[0]
+		}
+		if len(risk) > 1 {
+			s += fmt.Sprintf(" +%d", len(risk)-1)
+		}
+		return fact{s, bad, 0}
 	case pb.CapacityVerdict_CAPACITY_VERDICT_OVERCOMMITTED:
 		return fact{"N+1 OVERCOMMITTED", bad, 0}
 	}
@@ -173,7 +186,7 @@ func (m *Model) drawHeader(r region) {
 	if m.w >= 100 {
 		room -= 10
 	}
-	for drop := 2; drop > 0 && factsWidth(facts) > room; drop-- {
+	for drop := 3; drop > 0 && factsWidth(facts) > room; drop-- {
 		kept := facts[:0:0]
 		for _, f := range facts {
 			if f.drop != drop {
@@ -245,7 +258,7 @@ func (m *Model) drawTabs(r region) {
 func (m *Model) drawLine(r region) {
 	x := r.put(0, 0, title, m.poolName()) + 1
 	for i, f := range m.headerFacts() {
-		if i == 3 && f.drop > 0 || f.drop == 2 || strings.HasPrefix(f.text, "ops") {
+		if f.drop > 0 {
 			continue
 		}
 		if i > 0 {
@@ -304,7 +317,7 @@ func (m *Model) drawSide(r region, l *list) {
 	if l.cursor == "" {
 		return
 	}
-	m.detail(l.kind, l.cursor).draw(r.sub(2, 0, r.w-2, r.h), 0)
+	m.detail(l.kind, l.cursor).draw(r.sub(2, 0, r.w-2, r.h), panel)
 }
 
 // drawWide is the layout of the widest terminals: servers, VMs, details, and below them operations and events.

@@ -1,0 +1,148 @@
+package ui
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/muesli/termenv"
+
+	"github.com/holdfast-ha/holdfast/console/cli/fakepool"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden frames")
+
+var sizes = [][2]int{{80, 24}, {120, 40}, {200, 60}}
+
+// scenes are the screens and dialogs that are kept as golden frames.
+var goldenScenes = []struct {
+	name string
+	do   func(b *bench)
+}{
+	{"overview", func(*bench) {}},
+	{"servers", func(b *bench) { b.press("2", "j") }},
+	{"vms", func(b *bench) { b.press("3", "j", "j") }},
+	{"vms-filtered", func(b *bench) {
+		b.press("3", "/")
+		b.write("web state!=stopped")
+		b.press("enter", " ", "S")
+	}},
+	{"operations", func(b *bench) { b.press("4") }},
+	{"events", func(b *bench) { b.press("5") }},
+	{"capacity", func(b *bench) { b.press("7") }},
+	{"help", func(b *bench) { b.press("3", "?") }},
+	{"palette", func(b *bench) { b.press("3", ":"); b.write("inb") }},
+	{"actions", func(b *bench) { b.press("3", "A") }},
+	{"problems", func(b *bench) { b.press("!") }},
+	{"explain", func(b *bench) { b.press("3", "/"); b.write("gpu"); b.press("enter", "e") }},
+	{"server-lost", func(b *bench) { b.line("server show hv-06") }},
+	{"vm", func(b *bench) { b.line("vm show web-01") }},
+	{"failover", func(b *bench) { b.line("operation show op-1") }},
+	{"confirm-light", func(b *bench) { b.line("inbound-lock on hv-01") }},
+	{"confirm-named", func(b *bench) { b.line("confirm-fenced hv-06") }},
+	{"confirm-pool-ha", func(b *bench) { b.press("1", "H"); b.write("SAN work") }},
+	{"migrate", func(b *bench) { b.line("migrate web-01") }},
+	{"migrate-many", func(b *bench) { b.line("migrate web-01 db-main web-03") }},
+	{"maintenance", func(b *bench) { b.line("maintenance enter hv-02") }},
+	{"what-if", func(b *bench) { b.line("plan lose hv-01") }},
+	{"refused", func(b *bench) { b.line("start web-01") }},
+	{"stale", func(b *bench) {
+		b.press("3")
+		b.link.Open = false
+		b.link.Lost = b.now
+		b.link.Try = 2
+		b.pass(12e9, false)
+	}},
+	{"no-leader", func(b *bench) { b.link.NoLeader = b.now; b.pass(3e9, true) }},
+	{"etcd-lost", func(b *bench) { b.link.EtcdLost = b.now; b.pass(12e9, true) }},
+	{"ha-off", func(b *bench) {
+		p := fakepool.Troubled().GetPool()
+		p.Config.Ha, p.Config.HaMark.Why = false, "SAN work"
+		b.delta(&pb.Delta{Pool: p})
+	}},
+	{"waiting-for-fencing", func(b *bench) {
+		s := fakepool.Troubled().GetServers()[5]
+		s.Reason = "waits for fencing: its guard was not armed, and it has no power switch"
+		b.delta(&pb.Delta{Servers: []*pb.ServerView{s}})
+		b.press("2", "G")
+	}},
+}
+
+func TestFramesAreAsReviewed(t *testing.T) {
+	for _, s := range goldenScenes {
+		for _, size := range sizes {
+			name := fmt.Sprintf("%s-%dx%d", s.name, size[0], size[1])
+			t.Run(name, func(t *testing.T) {
+				b := newBench(t, fakepool.Troubled(), size[0], size[1])
+				s.do(b)
+				compareGolden(t, name+".txt", b.screen())
+			})
+		}
+	}
+}
+
+func TestASmallTerminalKeepsTheMostImportant(t *testing.T) {
+	for _, size := range [][2]int{{60, 16}, {59, 15}, {40, 3}} {
+		b := newBench(t, fakepool.Troubled(), size[0], size[1])
+		b.press("3")
+		compareGolden(t, fmt.Sprintf("small-%dx%d.txt", size[0], size[1]), b.screen())
+	}
+}
+
+func TestColoursComeFromTheTheme(t *testing.T) {
+	for _, l := range []Look{
+		{Theme: "default", Profile: termenv.ANSI256, ASCII: true}, {Theme: "default", Profile: termenv.ANSI, ASCII: true, Light: true},
+		{Theme: "mono", Profile: termenv.ANSI256, ASCII: true}, {Theme: "colour-blind", Profile: termenv.ANSI256}, {Theme: "high-contrast", Profile: termenv.ANSI},
+	} {
+		b := newBench(t, fakepool.Troubled(), 80, 24)
+		b.m.setLook(l)
+		b.press("3", " ")
+		name := fmt.Sprintf("colour-%s-%d.txt", l.Theme, l.Profile)
+		compareGolden(t, name, strings.ReplaceAll(b.m.View(), "\x1b", "<ESC>"))
+	}
+}
+
+func TestNoColourMeansNoEscapeSequenceAtAll(t *testing.T) {
+	b := newBench(t, fakepool.Troubled(), 80, 24)
+	for _, s := range goldenScenes {
+		s.do(b)
+		if strings.Contains(b.m.View(), "\x1b") {
+			t.Errorf("%s: an escape sequence in spite of NO_COLOR", s.name)
+		}
+		b.m.dialogs, b.m.prompt = nil, nil
+	}
+}
+
+func compareGolden(t *testing.T, name, got string) {
+	t.Helper()
+	got = trimLines(got)
+	path := filepath.Join("testdata", "frames", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; go test ./console/ui -update writes it", err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs; if it should, go test ./console/ui -update and review:\n%s", name, got)
+	}
+}
+
+func trimLines(s string) string {
+	var out []string
+	for line := range strings.SplitSeq(s, "\n") {
+		out = append(out, strings.TrimRight(line, " "))
+	}
+	return strings.Join(out, "\n") + "\n"
+}
