@@ -17,10 +17,11 @@ func (a *app) addServers(root *cobra.Command) {
 	server := a.group("server", "Show servers, and set their labels and power switches", "server")
 	server.AddCommand(a.showServerCommand(), a.labelCommand(), a.fenceCommand())
 	root.AddCommand(server)
-	for _, c := range []*cobra.Command{a.inboundLockCommand(), a.confirmFencedCommand(), a.removeServerCommand()} {
+	for _, c := range []*cobra.Command{a.inboundLockCommand(), a.confirmFencedCommand(), a.removeServerCommand("remove-server SERVER")} {
 		c.GroupID = "server"
 		root.AddCommand(c)
 	}
+	a.addPlannedWork(root, server)
 }
 
 func (a *app) inboundLockCommand() *cobra.Command {
@@ -146,20 +147,23 @@ func (a *app) readLine(ctx context.Context) (string, error) {
 	}
 }
 
-func (a *app) removeServerCommand() *cobra.Command {
-	var why string
+func (a *app) removeServerCommand(use string) *cobra.Command {
+	var o startOptions
+	var evacuate, restart bool
 	cmd := &cobra.Command{
-		Use: "remove-server SERVER", Short: "Take a server out of the pool; refused while it runs VMs",
+		Use: use, Short: "Take a server out of the pool; refused while it runs VMs, unless --evacuate",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeServers(1),
 		RunE: a.with(func(ctx context.Context, s *session, args []string) error {
-			if _, err := s.servers.RemoveServer(ctx, &pb.RemoveServerRequest{Server: args[0], Why: why}); err != nil {
-				return err
-			}
-			a.say("%s: removed from the pool", args[0])
-			return nil
+			return a.operateServer(ctx, s, args[0], o, verb{"being removed", "removed from the pool"}, func(ctx context.Context, id string) (*pb.Operation, error) {
+				r, err := s.servers.RemoveServer(ctx, &pb.RemoveServerRequest{Server: args[0], Why: o.why, Evacuate: evacuate, RestartUnmovable: restart, RequestId: id})
+				return r.GetOperation(), err
+			})
 		}),
 	}
-	whyFlag(cmd, &why)
+	o.flags(cmd)
+	whyFlag(cmd, &o.why)
+	cmd.Flags().BoolVar(&evacuate, "evacuate", false, "move its VMs elsewhere first")
+	cmd.Flags().BoolVar(&restart, "restart", false, "with --evacuate: stop VMs that cannot migrate live, and start them elsewhere")
 	return cmd
 }
 
