@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -56,6 +57,9 @@ var _ mesh.Host = host{}
 func (h host) Session() pool.Session { return h.agent().Session() }
 func (h host) Reachable() bool       { return h.agent().Reachable() }
 func (h host) GuardAnswers() bool    { return h.agent().GuardAnswers() }
+
+// Silence implements mesh.Host.
+func (h host) Silence(s pool.ServerID) time.Duration { return h.agent().Silence(s) }
 
 // Inspect checks whether this server can run a definition.
 func (h host) Inspect(ctx context.Context, xml string, needs []pool.Need) (api.Inspection, error) {

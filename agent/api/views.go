@@ -86,7 +86,7 @@ func (v *view) server(id pool.ServerID) *pb.ServerView {
 	if m, ok := v.snap.Members.Get(id); ok {
 		out.Member, out.Session = wire.Member(m), int64(m.Session)
 	}
-	if f, ok := v.snap.Fences.Get(id); ok {
+	if f, ok := v.snap.Fences.Get(id); ok && f.Proof != pool.ProofNone {
 		out.Fence = wire.Fence(f)
 	}
 	load := v.plan.Load(id)

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/leader"
 	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/agent/reach"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/lease"
@@ -40,6 +41,8 @@ type Edges struct {
 	Guard   guard.Client
 	Fencer  leader.Fencer
 	Servers api.Servers
+	// Reach tells which hosts answer; nil: no server is ever suspect.
+	Reach Reach
 	// Peers talks to other agents about VMs that move between them; nil: none moves live.
 	Peers local.Peers
 	// Asker asks other agents for promises while etcd is out of reach; nil: VMs do not run on then.
@@ -90,6 +93,7 @@ type Agent struct {
 	cfg      Config
 	e        Edges
 	data     *data
+	ears     *reach.Listener // nil: it cannot listen
 	api      *api.Server
 	book     *failsafe.Book
 	promises *failsafe.Promises
@@ -120,6 +124,9 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
 	if e.Shared != nil {
 		a.data.mirror.Share(e.Shared)
+	}
+	if e.Reach != nil {
+		a.ears = reach.New(e.Clock, e.Reach)
 	}
 	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
@@ -265,6 +272,9 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	run("election", candidate.Run)
 	run("wait after the start", func(ctx context.Context) error { return a.standWhenWaited(ctx, candidate) })
 	run("leader", a.newLeader(candidate).Run)
+	if a.ears != nil {
+		run("listener", a.ears.Run)
+	}
 	if a.e.LeaderWork != nil {
 		run("work under leadership", func(ctx context.Context) error { return a.underLeadership(ctx, candidate, a.e.LeaderWork) })
 	}

@@ -16,7 +16,7 @@ var _ leader.Pool = (*data)(nil)
 
 // newLeader makes the loop that leads while the candidate holds the office.
 func (a *Agent) newLeader(c *lease.Candidate) *leader.Leader {
-	l := leader.New(leader.Config{Clock: a.e.Clock, Office: c, Pool: a.data, Fencer: a.e.Fencer, Plan: a.e.Rules.Plan, BoundUntil: a.boundUntil, Log: a.e.Log})
+	l := leader.New(leader.Config{Clock: a.e.Clock, Office: c, Pool: a.data, Fencer: a.e.Fencer, Hearing: a.newHearing(), Plan: a.e.Rules.Plan, BoundUntil: a.boundUntil, Log: a.e.Log})
 	c.Subscribe(l.Wake())
 	a.data.mirror.Subscribe(l.Wake())
 	return l

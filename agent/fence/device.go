@@ -23,6 +23,8 @@ type device struct {
 	pool.FenceDevice
 	server pool.ServerID
 	name   string
+	// number counts the devices of a server from 0.
+	number int
 }
 
 // unusable is an error that trying again at once does not mend.
@@ -49,7 +51,7 @@ func devicesOf(server pool.Server) ([]device, error) {
 		if d.Timeout == 0 {
 			d.Timeout = defaultTimeout
 		}
-		out = append(out, device{d, server.ID, name})
+		out = append(out, device{d, server.ID, name, i})
 	}
 	return out, nil
 }

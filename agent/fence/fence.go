@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -80,16 +81,32 @@ func (f *Fencer) Check(ctx context.Context, server pool.Server) ([]State, error)
 	if err != nil {
 		return nil, err
 	}
-	var states []State
+	states := make([]State, len(devices))
 	err = each(devices, func(d device) error {
 		state, err := f.status(ctx, d)
-		states = append(states, state)
+		states[d.number] = state
 		return err
 	})
 	if err != nil {
 		return states, fmt.Errorf("ask the power switches of %s: %w", server.ID, err)
 	}
 	return states, nil
+}
+
+// CheckOn returns an error unless every device of a server that runs says that it is on. One that says off belongs to
+// another server, or feeds a power supply that is dead: neither would fence this server.
+func (f *Fencer) CheckOn(ctx context.Context, server pool.Server) error {
+	devices, err := devicesOf(server)
+	if err != nil {
+		return err
+	}
+	return each(devices, func(d device) error {
+		state, err := f.status(ctx, d)
+		if err == nil && state != On {
+			err = fmt.Errorf("%s says that it is %s while %s runs; check its plug", d.name, state, server.ID)
+		}
+		return err
+	})
 }
 
 // turn tells a device what to do and has it confirm that it is done, and once more if that fails.
@@ -159,11 +176,22 @@ func (f *Fencer) status(ctx context.Context, d device) (State, error) {
 	return Unknown, fmt.Errorf("%s does not tell its state (exit status %d)%s", d.name, r.code, r.said())
 }
 
-// each does the same with all devices, also after a failure, so that an error tells all that is wrong.
+// each does the same with all devices at once, so that two power supplies take no longer than one, and an error tells
+// all that is wrong, in the order of the devices.
 func each(devices []device, do func(device) error) error {
+	errs := make([]error, len(devices))
+	var all sync.WaitGroup
+	for i, d := range devices {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			errs[i] = do(d)
+		}()
+	}
+	all.Wait()
 	var failed failures
-	for _, d := range devices {
-		if err := do(d); err != nil {
+	for _, err := range errs {
+		if err != nil {
 			failed = append(failed, err)
 		}
 	}

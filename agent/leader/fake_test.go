@@ -34,6 +34,8 @@ type bench struct {
 	fail func(changes []pool.Change, i int) (err error, applied bool)
 	// fencer answers PowerOff.
 	fencer func(ctx context.Context, s pool.Server) (string, error)
+	// switchOn answers PowerOn, checkOn CheckOn; nil: all is well.
+	switchOn, checkOn func(ctx context.Context, s pool.Server) error
 }
 
 // newBench has servers s1 (the leader) to s3 with 16 GiB each.
@@ -148,3 +150,17 @@ func (b *bench) CatchUp(ctx context.Context) error {
 }
 
 func (b *bench) PowerOff(ctx context.Context, s pool.Server) (string, error) { return b.fencer(ctx, s) }
+
+func (b *bench) PowerOn(ctx context.Context, s pool.Server) error {
+	if b.switchOn == nil {
+		return nil
+	}
+	return b.switchOn(ctx, s)
+}
+
+func (b *bench) CheckOn(ctx context.Context, s pool.Server) error {
+	if b.checkOn == nil {
+		return nil
+	}
+	return b.checkOn(ctx, s)
+}

@@ -42,20 +42,25 @@ type Pool interface {
 	CatchUp(ctx context.Context) error
 }
 
-// Fencer switches servers off. An error means that nothing was proven.
+// Fencer uses the servers' power switches.
 type Fencer interface {
 	// PowerOff returns once every fence device of the server has switched it off and says that it is off, with one
-	// sentence of evidence.
+	// sentence of evidence. An error means that nothing was proven.
 	PowerOff(ctx context.Context, server pool.Server) (evidence string, err error)
+	// PowerOn returns once every fence device of the server has switched it on and says that it is on.
+	PowerOn(ctx context.Context, server pool.Server) error
+	// CheckOn changes nothing. It returns an error unless every fence device of a server that runs says that it is on.
+	CheckOn(ctx context.Context, server pool.Server) error
 }
 
 // Config assembles a Leader. All fields are required but Fencer (nil: servers with fence devices wait for another
-// proof, and the alert says why) and Plan.
+// proof, and the alert says why), Hearing (nil: nobody is ever suspect) and Plan.
 type Config struct {
-	Clock  clock.Clock
-	Office Office
-	Pool   Pool
-	Fencer Fencer
+	Clock   clock.Clock
+	Office  Office
+	Pool    Pool
+	Fencer  Fencer
+	Hearing Hearing
 	// Plan takes the place of plan.Plan; nil, but in tests that show what each of its rules is for.
 	Plan func(plan.Input) plan.Result
 	// BoundUntil is until when a promise keeps this agent from acting as leader; 0, or nil: none does. The Office says so
@@ -87,8 +92,18 @@ type Leader struct {
 	announced bool
 	last      pool.Revision
 
-	mu    sync.Mutex
-	power map[pool.ServerID]*attempt
+	// confirmed is when etcd last confirmed that the snapshot was not an old one.
+	confirmed pool.Instant
+
+	lookout  *lookout
+	switches *switches
+
+	mu sync.Mutex
+	// power and powerOn are the latest commands to each server.
+	power   map[pool.ServerID]*attempt
+	powerOn map[pool.ServerID]*attempt
+	// notes are lines of history that wait to be written.
+	notes []pool.Event
 }
 
 // New returns a Leader that does nothing until Run.
@@ -96,7 +111,8 @@ func New(cfg Config) *Leader {
 	if cfg.Plan == nil {
 		cfg.Plan = plan.Plan
 	}
-	return &Leader{cfg: cfg, wake: cfg.Clock.NewSignal()}
+	wake := cfg.Clock.NewSignal()
+	return &Leader{cfg: cfg, wake: wake, lookout: newLookout(cfg, wake), switches: newSwitches(cfg, wake)}
 }
 
 // Wake returns the signal that makes the loop look at once.
@@ -105,6 +121,8 @@ func (l *Leader) Wake() clock.Signal { return l.wake }
 // Run leads whenever this agent holds the office, until ctx ends. Power-off commands under way are waited for.
 func (l *Leader) Run(ctx context.Context) error {
 	fencing := clock.NewGroup(l.cfg.Clock)
+	fencing.Go("lookout", func() { l.lookout.run(ctx) })
+	fencing.Go("power switches", func() { l.switches.run(ctx) })
 	for ctx.Err() == nil {
 		l.wake.Wait(ctx, l.Step(ctx, fencing))
 	}
@@ -132,15 +150,22 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	}
 	l.seen, l.starts = plan.Look(l.seen, snap, now), plan.LookAtStarts(l.starts, snap, now)
 	l.storage = plan.LookAtStorage(l.storage, snap, now)
-	l.forgetPower()
+	suspects := l.lookout.found()
+	l.forgetPower(snap, suspects)
 	l.firstLook(snap, now)
 	res := l.cfg.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
-		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults()})
+		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults(),
+		PowerOn: l.powerOnResults(), Suspects: suspects, Switches: l.switches.found()})
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)
 	}
+	if l.urgent(res) {
+		l.behind = true // no power is cut on the word of an old snapshot
+		return 0
+	}
 	l.switchOff(ctx, fencing, snap, res.PowerOff)
-	if actions := l.announce(res.Actions); len(actions) > 0 {
+	l.switchOn(ctx, fencing, snap, res.PowerOn)
+	if actions := l.tell(l.announce(res.Actions)); len(actions) > 0 {
 		return l.apply(ctx, actions)
 	}
 	if res.WakeAt == 0 {
@@ -166,6 +191,8 @@ func (l *Leader) take(office pool.Leader) {
 	l.retire()
 	again := office.Revision == l.last
 	l.office, l.last, l.behind, l.announced, l.begun, l.coldUntil = office, office.Revision, true, again && l.announced, false, 0
+	l.lookout.begun.Set()
+	l.switches.begun.Set()
 	l.cfg.Log.Info("leading", "leader_revision", office.Revision)
 }
 
@@ -189,7 +216,7 @@ func (l *Leader) retire() {
 	}
 	l.office, l.seen, l.starts, l.storage, l.behind = pool.Leader{}, nil, nil, nil, false
 	l.mu.Lock()
-	l.power = nil
+	l.power, l.powerOn, l.notes = nil, nil, nil
 	l.mu.Unlock()
 }
 
@@ -225,7 +252,7 @@ func (l *Leader) catchUp(ctx context.Context) bool {
 		l.cfg.Log.Debug("reading the pool back", "err", err)
 		return false
 	}
-	l.behind = false
+	l.behind, l.confirmed = false, l.cfg.Clock.Now()
 	return true
 }
 

@@ -256,7 +256,7 @@ func TestPowerFencingRunsBesideTheLoopAndIsTriedAgain(t *testing.T) {
 	if len(began) != 3 || began[1]-began[0] < 3*time.Second || began[2]-began[1] < 5*time.Second {
 		t.Errorf("attempts at %v", began)
 	}
-	if f := b.world.Fences["s2"]; f.Proof != pool.ProofPower || f.Evidence != "fence_test says off" {
+	if f := b.world.Fences["s2"]; f.Proof != pool.ProofPower || f.Evidence != "fence_test says off (1.0 s, attempt 3)" {
 		t.Errorf("fence %+v", f)
 	}
 }

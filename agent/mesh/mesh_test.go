@@ -37,11 +37,18 @@ type machine struct {
 
 	mu    sync.Mutex
 	asked []pool.Need
+	// silenceOf lists the servers that it was asked to listen to.
+	silenceOf []pool.ServerID
 }
 
 func (m *machine) Session() pool.Session { return m.session }
 func (m *machine) Reachable() bool       { return true }
 func (m *machine) GuardAnswers() bool    { return true }
+
+func (m *machine) Silence(s pool.ServerID) time.Duration {
+	m.silenceOf = append(m.silenceOf, s)
+	return 1500 * time.Millisecond
+}
 
 func (m *machine) Inspect(ctx context.Context, _ string, needs []pool.Need) (api.Inspection, error) {
 	if m.hang {

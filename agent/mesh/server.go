@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/local"
@@ -20,6 +21,8 @@ type Host interface {
 	Reachable() bool
 	// GuardAnswers reports whether this server's guard answers.
 	GuardAnswers() bool
+	// Silence begins or goes on to listen to another server, and returns how long that has given no sign of life.
+	Silence(server pool.ServerID) time.Duration
 	// Inspect checks whether this server can run a definition.
 	Inspect(ctx context.Context, xml string, needs []pool.Need) (api.Inspection, error)
 	// Lookup finds a domain in this server's libvirt.

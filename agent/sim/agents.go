@@ -60,7 +60,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	client := c.p.Etcd.Client(p, s.Name)
 	edges := app.Edges{
 		Clock: p, Machine: s.Machine(p), Store: client, Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper, Drifts: a.hyper,
-		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Servers: &peers{a}, Peers: &peers{a}, Asker: &peers{a}, Roster: &rosterMemory{s, p}, Definitions: definitions{},
+		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Reach: &peers{a}, Servers: &peers{a}, Peers: &peers{a}, Asker: &peers{a}, Roster: &rosterMemory{s, p}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },
 		Shared:     c.p.shared,

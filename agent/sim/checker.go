@@ -53,6 +53,9 @@ func NewChecker(p *Pool) *Checker {
 		c.known[v.ID] = true
 		c.starts[v.ID], c.migrations[v.ID] = im.Starts, im.Migrations
 	}
+	if p.truth.snapshot().Config.ReturnHome {
+		c.ruled() // those that may go home to a preferred server
+	}
 	c.bounds = newBounds(p, c.broken)
 	p.World.Observe(c.event)
 	p.truth.observers = append(p.truth.observers, c.change)
@@ -138,7 +141,8 @@ func (c *Checker) claim(k Change, id pool.VMID, was, now pool.Claim, had, has bo
 func (c *Checker) taken(k Change, id pool.VMID, was pool.Claim) {
 	f, ok := k.After.Fences.Get(was.Server)
 	vm, _ := k.After.VMs.Get(id)
-	if !ok || !f.Covers(was.Session) || k.After.Alive(was.Server, was.Session) {
+	byPower := f.Proof == pool.ProofPower // which a session may outlive by a lease
+	if !ok || !f.Covers(was.Session) || k.After.Alive(was.Server, was.Session) && !byPower {
 		c.broken(2, "%s was taken from %s, session %d, which is not fenced", id, was.Server, was.Session)
 		return
 	}

@@ -115,3 +115,36 @@ func (m *peers) call(ctx context.Context, to pool.ServerID, f func(ctx context.C
 	}
 	return answer
 }
+
+// Alive returns nil when the host of a server answers anything: an agent that works, one that hangs, whose kernel
+// accepts all the same, or a refusal where none runs. It crosses the network both ways and costs the other no time.
+func (m *peers) Alive(ctx context.Context, server pool.ServerID) error {
+	from, p, self, to := m.a.proc, m.a.crew.p, m.a.server.Name, string(server)
+	host := p.World.Server(to)
+	if host == nil {
+		return fmt.Errorf("server %s: no such host: %w", to, pool.ErrUnavailable)
+	}
+	k := from.NewCall()
+	if p.Net.Open(self, to, simnet.Mesh) {
+		p.Sched.After(p.Net.Delay(self, to), func() {
+			if !host.Booted() || !p.Net.Open(to, self, simnet.Mesh) {
+				return
+			}
+			p.Sched.After(p.Net.Delay(to, self), k.Finish)
+		})
+	}
+	if err := k.Wait(ctx); err != nil {
+		return fmt.Errorf("server %s does not answer: %w: %w", to, pool.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// AskSilence asks another agent how long it has listened to subject in vain.
+func (m *peers) AskSilence(ctx context.Context, witness, subject pool.ServerID) (time.Duration, error) {
+	var silent time.Duration
+	err := m.call(ctx, witness, func(_ context.Context, other *simAgent) error {
+		silent = other.Silence(subject)
+		return nil
+	})
+	return silent, err
+}

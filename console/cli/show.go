@@ -264,7 +264,13 @@ func poolSettings(c *pb.PoolConfig) [][2]string {
 		{"isolation-grace", durationText(c.GetIsolationGrace())},
 		{"trust-guard-alone", onOff(c.GetTrustGuardAlone())},
 		{"suspect-after", durationText(c.GetSuspectAfter())},
+		{"power-on", onOff(c.GetPowerOn())},
 		{"stop-limit", durationText(c.GetStopLimit())},
+		{"migrations", fmt.Sprint(c.GetMigrations())},
+		{"migrations-per-server", fmt.Sprint(c.GetMigrationsPerServer())},
+		{"migrate-bandwidth", fmt.Sprint(c.GetMigrateBandwidth())},
+		{"auto-converge", onOff(c.GetAutoConverge())},
+		{"migrate-limit", durationText(c.GetMigrateLimit())},
 	}
 }
 

@@ -29,6 +29,7 @@ type slot struct {
 	fenced     bool
 	unreadable bool
 	tooOld     bool
+	silent     bool
 	memory     int64
 	cpus       int
 	vms        int
@@ -64,8 +65,9 @@ func (l *Load) add(id pool.ServerID, server pool.Server) {
 	m, alive := l.snap.Members.Get(id)
 	s := &slot{server: server, member: m, alive: alive, tooOld: alive && pool.TooOld(m.Version)}
 	s.server.ID = id
-	if !alive {
-		_, s.fenced = l.snap.Fences.Get(id)
+	if f, ok := l.snap.Fences.Get(id); ok && f.Proof != pool.ProofNone {
+		s.alive = alive && !f.Covers(m.Session)
+		s.fenced = !s.alive
 	}
 	s.unreadable = l.snap.Unreadable("servers", string(id)) || l.snap.Unreadable("members", string(id))
 	l.slots = append(l.slots, s)
@@ -88,6 +90,13 @@ func (l *Load) count(vm *pool.VM, on pool.ServerID) {
 			s.apart = map[string][]pool.VMID{}
 		}
 		s.apart[vm.Apart] = append(s.apart[vm.Apart], vm.ID)
+	}
+}
+
+// Avoid keeps VMs off a server that gives no sign of life.
+func (l *Load) Avoid(server pool.ServerID) {
+	if s, ok := l.index[server]; ok {
+		s.silent = true
 	}
 }
 

@@ -44,6 +44,7 @@ var presence = []rule{
 	{CodeUnreadable, "unreadable record", func(_ *Load, s *slot, _ *Request) bool { return s.unreadable }, fixed("%s has a record that cannot be read")},
 	{CodeFenced, "lost", func(_ *Load, s *slot, _ *Request) bool { return !s.alive && s.fenced }, fixed("%s is lost and fenced")},
 	{CodeLost, "lost", func(_ *Load, s *slot, _ *Request) bool { return !s.alive }, fixed("%s is not up")},
+	{CodeLost, "lost", func(_ *Load, s *slot, _ *Request) bool { return s.silent }, fixed("%s gives no sign of life")},
 }
 
 // acceptance holds the rules that a live server is judged by, in the order in which they are told.

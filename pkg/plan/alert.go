@@ -18,9 +18,12 @@ const (
 	AlertVMLost     pool.AlertKind = "VM_LOST"
 	AlertCorrupt    pool.AlertKind = "CORRUPT_KEY"
 	AlertFrozen     pool.AlertKind = "HA_FROZEN"
+	AlertSuspect    pool.AlertKind = "SERVER_SUSPECT"
+	AlertSwitch     pool.AlertKind = "POWER_SWITCH"
+	AlertPowerOn    pool.AlertKind = "POWER_ON"
 )
 
-var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause}
+var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn}
 
 // raised is an alert that should be open, and the event that goes with its opening.
 type raised struct {
@@ -91,7 +94,11 @@ func (p *planner) serverAlerts(raise raiseFunc) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.servers)) {
 		s := p.servers[id]
-		if s.up || s.unreadable || !p.missed(s) {
+		p.powerAlerts(s, raise)
+		if p.tellSuspect(s) {
+			raise("server-suspect-"+string(id), AlertSuspect, id, "", "SERVER_SUSPECT", p.suspectText(s))
+		}
+		if s.up && !s.fencedUp() || s.unreadable || !p.missed(s) {
 			continue
 		}
 		raise("server-lost-"+string(id), AlertServerLost, id, "", "SERVER_LOST", p.lostText(s, lostBy[id]))

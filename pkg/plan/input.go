@@ -25,8 +25,22 @@ type Input struct {
 	// others are given time to boot; zero unless ColdStart was true when this leadership began.
 	Known     map[pool.Session]bool
 	ColdUntil pool.Instant
-	// Power holds what is known of the leader's power-off commands, by server.
-	Power map[pool.ServerID]Power
+	// Power holds what is known of the leader's power-off commands, by server, PowerOn of its power-on commands.
+	Power   map[pool.ServerID]Power
+	PowerOn map[pool.ServerID]PowerOn
+	// Suspects are the members that are silent; see Suspects.
+	Suspects map[pool.ServerID]Suspicion
+	// Switches says what is wrong with power switches that were asked lately; "": nothing. Those that were not asked
+	// yet are not in it.
+	Switches map[pool.ServerID]string
+}
+
+// PowerOn is the outcome of a power-on command, repeated by the leader as long as Result.PowerOn asks for it.
+type PowerOn struct {
+	// Done: every device reported it on.
+	Done bool
+	// Err is why it failed; empty while the first command is under way.
+	Err string
 }
 
 // Sight is the first time that this leader saw a server without a member key, unbroken since.
@@ -57,6 +71,11 @@ type Result struct {
 	// PowerOff lists servers to switch off by their fence devices, by name. A command that is under way stays listed
 	// until its outcome is in Input.Power.
 	PowerOff []pool.ServerID
+	// Urgent are those of PowerOff whose leases have not ended: before the command is sent, the store must have
+	// confirmed that the plan is not an old one.
+	Urgent []pool.ServerID
+	// PowerOn lists fenced servers to switch on again, by name.
+	PowerOn []pool.ServerID
 	// WakeAt is the next instant at which time alone changes the plan; zero: never.
 	WakeAt pool.Instant
 }
@@ -68,6 +87,8 @@ type Kind string
 const (
 	// RecordFence writes the proof that a lost server is harmless.
 	RecordFence Kind = "record-fence"
+	// SwitchOn records that a fenced server is to be switched on again; the command follows.
+	SwitchOn Kind = "switch-on"
 	// DropFence removes the proof for sessions of a server that is back with a newer one.
 	DropFence Kind = "drop-fence"
 	// Assign tells a server to run a VM that no server owns.

@@ -70,6 +70,9 @@ func newPlanner(in Input) *planner {
 	for id, s := range in.Snapshot.Servers.All() {
 		p.server(id).registration = &s
 	}
+	for id := range in.Suspects {
+		p.load.Avoid(id)
+	}
 	return p
 }
 
@@ -143,9 +146,11 @@ func (p *planner) homeAfter(vm pool.VMID) pool.Home {
 
 // urgency orders the kinds of action; within a kind, the order in which they were added stays.
 var urgency = map[Kind]int{RecordFence: 0, RestoreClaim: 1, Recover: 2, Assign: 2, MarkFailed: 3, Unassign: 3, Release: 4, BeginMigration: 4,
-	StartMove: 5, FinishOperation: 5, AdvanceOperation: 5, SettleHome: 5, RaiseAlert: 6, ClearAlert: 6, UpdateRoster: 6, DropFence: 7, TrimHistory: 8}
+	StartMove: 5, FinishOperation: 5, AdvanceOperation: 5, SettleHome: 5, RaiseAlert: 6, ClearAlert: 6, UpdateRoster: 6, SwitchOn: 7, DropFence: 7, TrimHistory: 8}
 
 func (p *planner) settleOrder() {
 	slices.SortStableFunc(p.out.Actions, func(a, b Action) int { return urgency[a.Kind] - urgency[b.Kind] })
 	slices.Sort(p.out.PowerOff)
+	slices.Sort(p.out.Urgent)
+	slices.Sort(p.out.PowerOn)
 }

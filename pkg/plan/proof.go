@@ -4,8 +4,10 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// gone reports whether the session that the claim names has ended, as far as the snapshot shows.
-func gone(s *pool.Snapshot, c pool.Claim) bool { return !s.Alive(c.Server, c.Session) }
+// gone reports whether the session that the claim names has ended, or is fenced, as far as the snapshot shows.
+func gone(s *pool.Snapshot, c pool.Claim) bool {
+	return !s.Alive(c.Server, c.Session) || s.FencedFor(c.Server, c.Session)
+}
 
 // adopting reports whether a claim was made for a VM that runs already, outside the pool, and that its server is to
 // adopt: the first owner is also where it ran last. Unlike other assigned claims it may be executing.

@@ -51,9 +51,10 @@ func draw(t *rapid.T) *drawn {
 		}
 	}
 	now := pool.Instant(1000 * time.Second)
-	d.in = Input{Now: now, Wall: plantest.Start.Add(time.Hour), Lost: map[pool.ServerID]Sight{}, Power: map[pool.ServerID]Power{}}
+	d.in = Input{Now: now, Wall: plantest.Start.Add(time.Hour), Lost: map[pool.ServerID]Sight{}, Power: map[pool.ServerID]Power{}, Suspects: map[pool.ServerID]Suspicion{}}
 	for _, id := range ids {
 		d.drawFate(t, id)
+		d.drawSuspicion(t, id)
 	}
 	d.in.Snapshot, d.in.Leader = w.Snapshot(), w.Leader
 	d.in.Lost = Look(d.in.Lost, d.in.Snapshot, now)
@@ -137,13 +138,34 @@ func (d *drawn) drawFate(t *rapid.T, id pool.ServerID) {
 	}
 }
 
+// drawSuspicion: a member with a power switch is silent, and may have been switched off for it.
+func (d *drawn) drawSuspicion(t *rapid.T, id pool.ServerID) {
+	m, up := d.world.Members[id]
+	if !up || !chance(t, 3, "suspect") {
+		return
+	}
+	d.in.Suspects[id] = Suspicion{Session: m.Session - pool.Session(rapid.IntRange(0, 1).Draw(t, "earlier")), Long: chance(t, 2, "long")}
+	if chance(t, 2, "has a switch") {
+		s := d.world.Servers[id]
+		s.Fence = []pool.FenceDevice{{Agent: "fence_test"}}
+		d.world.PutServer(s)
+		if chance(t, 2, "switched") {
+			d.in.Power[id] = Power{Session: m.Session + pool.Session(rapid.IntRange(-1, 5).Draw(t, "bound of it")), Off: chance(t, 2, "it is off"), Err: "no answer"}
+		}
+	}
+}
+
 // harmless states the rule of docs/safety.md once more: may the VM be taken from the server that its claim names?
 func harmless(w *plantest.World, c pool.Claim) error {
 	vm := w.VMs[c.VM]
 	if c.Phase == pool.PhaseAssigned && (c.Epoch != 1 || c.LastServer != c.Server) {
 		return nil // never ran
 	}
-	if m, up := w.Members[c.Server]; up {
+	struck := func(session pool.Session) bool {
+		f := w.Fences[c.Server]
+		return f.Proof == pool.ProofPower && f.Session >= session
+	}
+	if m, up := w.Members[c.Server]; up && !(m.Session == c.Session && struck(m.Session)) {
 		return fmt.Errorf("%s is a member with session %d", c.Server, m.Session)
 	}
 	f, ok := w.Fences[c.Server]
@@ -172,7 +194,10 @@ func proven(d *drawn, f pool.Fence) error {
 		return fmt.Errorf("%s holds no protected VM", f.Server)
 	}
 	gone := d.in.Now.Sub(d.in.Lost[f.Server].Since)
-	switch _, up := d.world.Members[f.Server]; {
+	m, up := d.world.Members[f.Server]
+	switch {
+	case up && f.Proof == pool.ProofPower && d.in.Power[f.Server].Off && f.Session == d.in.Power[f.Server].Session && f.Session >= m.Session:
+		return nil
 	case up:
 		return fmt.Errorf("%s is a member", f.Server)
 	case f.Proof == pool.ProofPower && d.in.Power[f.Server].Off && f.Session == d.in.Power[f.Server].Session:
@@ -199,6 +224,9 @@ func (d *drawn) apply(t *rapid.T, r Result) {
 			}
 		}
 		for _, f := range a.Change.Fences {
+			if was, had := d.world.Fences[f.Server]; had && was.Proof == f.Proof && was.Session == f.Session || f.Proof == pool.ProofNone {
+				continue // remembers no more than that the server is switched on again
+			}
 			if err := proven(d, f); err != nil || d.world.Config.Frozen {
 				t.Fatalf("fence without proof: %v (frozen %v)", err, d.world.Config.Frozen)
 			}

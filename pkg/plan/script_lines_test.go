@@ -82,6 +82,17 @@ func (s *script) line(t *testing.T, text string) {
 		w2.PutFence(pool.Fence{Server: server, Session: pool.Session(w2.Revision), Proof: pool.ProofConfirmed, By: "ann", Evidence: "ann saw that it is off", Revision: w2.Fences[server].Revision})
 	case "power":
 		s.powered(w, server)
+	case "suspect":
+		s.suspects[server] = Suspicion{Session: w2.Members[server].Session, Witnesses: []pool.ServerID{pool.ServerID(w.at(2))}, Long: w.has("long")}
+	case "heard":
+		delete(s.suspects, server)
+	case "on":
+		s.powerOn[server] = PowerOn{Done: !w.has("failed")}
+		if w.has("failed") {
+			s.powerOn[server] = PowerOn{Err: w.at(3)}
+		}
+	case "switch":
+		s.switches[server] = unlessNo(w.at(2))
 	default:
 		s.rest(w, server, vm)
 	}

@@ -25,7 +25,8 @@ import (
 //	explain vm=NAME   what is said about each server
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
-		s := &script{world: plantest.New(), lost: map[pool.ServerID]Sight{}, power: map[pool.ServerID]Power{}, now: pool.Instant(100 * time.Second)}
+		s := &script{world: plantest.New(), lost: map[pool.ServerID]Sight{}, power: map[pool.ServerID]Power{},
+			suspects: map[pool.ServerID]Suspicion{}, powerOn: map[pool.ServerID]PowerOn{}, switches: map[pool.ServerID]string{}, now: pool.Instant(100 * time.Second)}
 		datadriven.RunTest(t, path, s.run)
 	})
 }
@@ -36,7 +37,11 @@ type script struct {
 	starts  map[pool.VMID]Sight
 	storage map[pool.ServerID]StorageSight
 	power   map[pool.ServerID]Power
-	now     pool.Instant
+	// suspects, powerOn and switches are what the leader's loop would say.
+	suspects map[pool.ServerID]Suspicion
+	powerOn  map[pool.ServerID]PowerOn
+	switches map[pool.ServerID]string
+	now      pool.Instant
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -74,7 +79,8 @@ func (s *script) plan() Result {
 	snap := s.world.Snapshot()
 	s.lost, s.starts = Look(s.lost, snap, s.now), LookAtStarts(s.starts, snap, s.now)
 	s.storage = LookAtStorage(s.storage, snap, s.now)
-	return Plan(Input{Snapshot: snap, Leader: s.world.Leader, Now: s.now, Wall: s.wall(), Lost: s.lost, Starts: s.starts, Storage: s.storage, Power: s.power})
+	return Plan(Input{Snapshot: snap, Leader: s.world.Leader, Now: s.now, Wall: s.wall(), Lost: s.lost, Starts: s.starts, Storage: s.storage, Power: s.power,
+		Suspects: s.suspects, PowerOn: s.powerOn, Switches: s.switches})
 }
 
 func (s *script) show(r Result) string {
@@ -94,6 +100,9 @@ func (s *script) show(r Result) string {
 	}
 	if len(r.PowerOff) > 0 {
 		fmt.Fprintf(&b, "power off %s\n", names(r.PowerOff))
+	}
+	if len(r.PowerOn) > 0 {
+		fmt.Fprintf(&b, "power on %s\n", names(r.PowerOn))
 	}
 	if r.WakeAt != 0 {
 		fmt.Fprintf(&b, "wake in %v\n", r.WakeAt.Sub(s.now))

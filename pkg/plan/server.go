@@ -40,7 +40,8 @@ func (p *planner) server(id pool.ServerID) *server {
 	}
 	s := &server{id: id}
 	s.member, s.up = p.snap.Members.Get(id)
-	s.fence, s.hasFence = p.snap.Fences.Get(id)
+	s.fence, _ = p.snap.Fences.Get(id)
+	s.hasFence = s.fence.Proof != pool.ProofNone
 	s.unreadable = p.snap.Unreadable("servers", string(id)) || p.snap.Unreadable("members", string(id))
 	p.servers[id] = s
 	return s
@@ -56,12 +57,15 @@ func (p *planner) planServers() {
 	p.collectOwed()
 	for _, id := range slices.Sorted(maps.Keys(p.servers)) {
 		s := p.servers[id]
-		if s.hasFence && s.up && s.fence.Session < s.member.Session {
-			p.add(Action{Kind: DropFence, Server: id, Why: fmt.Sprintf("%s is back with a new session", id),
-				Change: pool.Change{RemoveFences: []pool.Fence{s.fence}}})
-		}
-		if !s.up && !s.unreadable && len(s.owed) > 0 && !p.cfg.Frozen {
+		p.settleFence(s)
+		switch {
+		case s.unreadable || p.cfg.Frozen:
+		case s.up:
+			p.planSuspect(s)
+		case len(s.owed) > 0:
 			p.planFence(s)
+		default:
+			p.planPowerOn(s)
 		}
 	}
 }
@@ -76,7 +80,7 @@ func (p *planner) collectOwed() {
 		if last == nil || last.id != c.Server {
 			last = p.server(c.Server)
 		}
-		if !last.up && mayRun(*c) && vm != nil && vm.Readable() && p.snap.Protected(*vm) {
+		if (!last.up || p.suspected(last) || p.struck(last)) && mayRun(*c) && vm != nil && vm.Readable() && p.snap.Protected(*vm) {
 			last.owed = append(last.owed, owedClaim{*c, *vm})
 		}
 	}
@@ -118,9 +122,7 @@ func (p *planner) planFence(s *server) {
 
 func (p *planner) recordFence(s *server, f pool.Fence) {
 	f.Server, f.At, f.By = s.id, p.in.Wall, "leader "+string(p.in.Leader.Server)
-	if s.hasFence {
-		f.Revision = s.fence.Revision
-	}
+	f.Revision, f.SwitchedOn = s.fence.Revision, s.fence.SwitchedOn
 	change := pool.Change{Fences: []pool.Fence{f}, Roster: p.withoutFenced(s.id)}
 	if f.Proof != pool.ProofPower {
 		change.MembersAbsent = []pool.ServerID{s.id}

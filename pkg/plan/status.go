@@ -109,7 +109,7 @@ func (v *View) assignedStatus(c *subject) (VMStatus, string) {
 // goneStatus: a server may run it, and the session under which it did has ended.
 func (v *View) goneStatus(c *subject) (VMStatus, string) {
 	s := c.claim.Server
-	if v.snap.Members.Has(s) {
+	if v.snap.Members.Has(s) && !v.snap.FencedFor(s, c.claim.Session) {
 		return VMWaiting, fmt.Sprintf("%s is back with a new session and checks its VMs", s)
 	}
 	switch {

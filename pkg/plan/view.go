@@ -25,8 +25,8 @@ type View struct {
 func NewView(s *pool.Snapshot) *View {
 	v := &View{snap: s, load: place.NewLoad(s), ops: runningOps(s), owed: map[pool.ServerID][]owedClaim{}}
 	up := map[pool.ServerID]bool{}
-	for id := range s.Members.All() {
-		up[id] = true
+	for id, m := range s.Members.All() {
+		up[id] = !s.FencedFor(id, m.Session)
 	}
 	for vm, c := range pool.Join(s.VMs, s.Claims) {
 		if c == nil || up[c.Server] || !mayRun(*c) {
@@ -140,8 +140,8 @@ func (v *View) fencingWhy(c *subject) string {
 	if a, ok := v.snap.Alerts.Get(pool.AlertID("fencing-" + string(s))); ok {
 		return a.Text
 	}
-	f, fenced := v.snap.Fences.Get(s)
-	if fenced && covers(f, c.claim, c.vm, v.snap.Config) {
+	f, _ := v.snap.Fences.Get(s)
+	if covers(f, c.claim, c.vm, v.snap.Config) {
 		return fmt.Sprintf("%s is fenced by %s; a server is being chosen", s, f.Proof)
 	}
 	return fmt.Sprintf("%s is lost; waiting for fencing", s)
@@ -189,8 +189,11 @@ func (v *View) Server(id pool.ServerID) (states []ServerState, reason string) {
 		return nil, fmt.Sprintf("no server %s is registered", id)
 	}
 	var why []string
-	if v.snap.Members.Has(id) {
+	if m, up := v.snap.Members.Get(id); up && !v.snap.FencedFor(id, m.Session) {
 		states = append(states, ServerUp)
+		if a, ok := v.snap.Alerts.Get(pool.AlertID("server-suspect-" + string(id))); ok {
+			why = append(why, a.Text)
+		}
 	} else {
 		states, why = v.absentStates(server)
 	}
@@ -248,14 +251,14 @@ func (v *View) absentStates(server pool.Server) (states []ServerState, why []str
 		return []ServerState{ServerDown}, []string{"it has joined, and its agent has not started yet"}
 	}
 	states, why = []ServerState{ServerLost}, []string{"its session ended without a release"}
-	f, fenced := v.snap.Fences.Get(server.ID)
+	f, _ := v.snap.Fences.Get(server.ID)
 	var open []pool.VMID
 	for _, o := range owed {
-		if v.snap.Protected(o.vm) && (!fenced || !covers(f, o.claim, o.vm, v.snap.Config)) {
+		if v.snap.Protected(o.vm) && !covers(f, o.claim, o.vm, v.snap.Config) {
 			open = append(open, o.vm.ID)
 		}
 	}
-	if fenced && f.Proof > pool.ProofReleased {
+	if f.Proof > pool.ProofReleased {
 		states = append(states, ServerFenced)
 		why = append(why, fmt.Sprintf("fenced by %s: %s", f.Proof, f.Evidence))
 	}

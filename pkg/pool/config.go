@@ -86,7 +86,9 @@ type Config struct {
 	AutoConverge bool
 	// MigrateLimit is how long one migration may take before it is stopped; the VM then runs on where it is.
 	MigrateLimit time.Duration
-	Revision     Revision
+	// PowerOn: a server that was fenced by power is switched on again once its VMs run elsewhere.
+	PowerOn  bool
+	Revision Revision
 }
 
 // DefaultConfig returns the policy of a new pool. HA is off until it is switched on.
@@ -96,7 +98,7 @@ func DefaultConfig(name, incarnation string) Config {
 		Shutdown: ShutdownEvacuate, LockBarsFailover: true,
 		OnIsolation: IsolationStop, IsolationGrace: 30 * time.Second, SuspectAfter: 2 * time.Second,
 		StopLimit: 60 * time.Second, RestartGrace: 60 * time.Second, EventsKept: 2000, OperationsKept: 500,
-		Migrations: 4, MigrationsPerServer: 2, AutoConverge: true, MigrateLimit: 30 * time.Minute,
+		Migrations: 4, MigrationsPerServer: 2, AutoConverge: true, MigrateLimit: 30 * time.Minute, PowerOn: true,
 	}
 }
 

@@ -52,6 +52,7 @@ var poolSettings = []setting[Config]{
 	{"isolation-grace", "how long isolated VMs stay paused", func(c *Config, s string) (err error) { c.IsolationGrace, err = parseDuration(s); return }},
 	{"trust-guard-alone", "on|off: accept the guard as proof for VMs whose disks have no locks", func(c *Config, s string) (err error) { c.TrustGuardAlone, err = ParseSwitch(s); return }},
 	{"suspect-after", "silence that makes a server suspect", func(c *Config, s string) (err error) { c.SuspectAfter, err = parseDuration(s); return }},
+	{"power-on", "on|off: switch a server on again once it was fenced by power and its VMs run elsewhere", func(c *Config, s string) (err error) { c.PowerOn, err = ParseSwitch(s); return }},
 	{"migrations", "live migrations at once in the pool", func(c *Config, s string) (err error) { c.Migrations, err = parseCount(s); return }},
 	{"migrations-per-server", "live migrations at once to or from one server", func(c *Config, s string) (err error) {
 		c.MigrationsPerServer, err = parseCount(s)

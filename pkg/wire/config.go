@@ -16,7 +16,7 @@ func Config(c pool.Config) *pb.PoolConfig {
 		TrustGuardAlone: c.TrustGuardAlone, SuspectAfter: span(c.SuspectAfter), StopLimit: span(c.StopLimit),
 		RestartGrace: span(c.RestartGrace), EventsKept: number(c.EventsKept), OperationsKept: number(c.OperationsKept),
 		Migrations: number(c.Migrations), MigrationsPerServer: number(c.MigrationsPerServer), MigrateBandwidth: c.MigrateBandwidth,
-		AutoConverge: c.AutoConverge, MigrateLimit: span(c.MigrateLimit),
+		AutoConverge: c.AutoConverge, MigrateLimit: span(c.MigrateLimit), PowerOn: c.PowerOn,
 	}
 }
 
@@ -39,7 +39,7 @@ func ParseConfig(m *pb.PoolConfig) (pool.Config, error) {
 		EventsKept:      int(m.GetEventsKept()), OperationsKept: int(m.GetOperationsKept()),
 		Migrations: int(m.GetMigrations()), MigrationsPerServer: int(m.GetMigrationsPerServer()),
 		MigrateBandwidth: m.GetMigrateBandwidth(), AutoConverge: m.GetAutoConverge(),
-		MigrateLimit: p.duration("migrateLimit", m.GetMigrateLimit()),
+		MigrateLimit: p.duration("migrateLimit", m.GetMigrateLimit()), PowerOn: m.GetPowerOn(),
 	}
 	return c, p.err
 }

@@ -81,6 +81,20 @@ func (f *Fencer) PowerOff(ctx context.Context, server pool.Server) (string, erro
 	return "its fence device switched it off and says that it is off", nil
 }
 
+// PowerOn is what a leader asks for: on, and confirmed to be on.
+func (f *Fencer) PowerOn(ctx context.Context, server pool.Server) error {
+	return f.On(ctx, string(server.ID))
+}
+
+// CheckOn is what a leader asks now and then: does the device answer, and say on?
+func (f *Fencer) CheckOn(ctx context.Context, server pool.Server) error {
+	off, err := f.IsOff(ctx, string(server.ID))
+	if err == nil && off {
+		err = fmt.Errorf("the device says that it is off while %s runs", server.ID)
+	}
+	return err
+}
+
 // On gives a server power.
 func (f *Fencer) On(ctx context.Context, server string) error {
 	t, err := f.target(ctx, server)
