@@ -40,6 +40,9 @@ var changing = map[string][]string{
 	"KillVM":           {"kill web-01", "vm kill web-01"},
 	"RestartVM":        {"restart web-01", "vm restart web-01"},
 	"ClearVM":          {"clear web-01 --why fixed", "vm clear web-01"},
+	"MigrateVM":        {"migrate web-01 hv-02 --why heat", "vm migrate web-01", "migrate web-01 --plan 4711"},
+	"RelocateVM":       {"relocate web-01 hv-02", "vm relocate web-01 hv-02 --request-id r"},
+	"CancelOperation":  {"operation cancel op-none --why mistake"},
 }
 
 func TestEveryCallThatChangesSomethingHasACommand(t *testing.T) {

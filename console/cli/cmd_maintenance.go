@@ -19,7 +19,7 @@ func (a *app) addPlannedWork(root, server *cobra.Command) {
 	maintenance := a.group("maintenance", "Empty a server for work on it, and fill it again", "server")
 	maintenance.AddCommand(a.enterCommand(), a.exitCommand())
 	planned := a.group("plan", "Say what would happen, and change nothing", "see")
-	planned.AddCommand(a.planLoseCommand(), a.planMaintenanceCommand())
+	planned.AddCommand(a.planLoseCommand(), a.planMaintenanceCommand(), a.planMigrateCommand())
 	root.AddCommand(maintenance, planned)
 	server.AddCommand(a.powerServerCommand("shutdown", false), a.powerServerCommand("reboot", true), a.removeServerCommand("remove SERVER"))
 	for _, c := range []*cobra.Command{a.powerServerCommand("shutdown", false), a.powerServerCommand("reboot", true)} {

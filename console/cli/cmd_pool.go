@@ -13,8 +13,8 @@ import (
 func (a *app) addPool(root *cobra.Command) {
 	pool := a.group("pool", "Show and change the pool's settings", "pool")
 	pool.AddCommand(a.showPoolCommand(), a.setPoolCommand())
-	operation := a.group("operation", "Show operations, or wait for them", "see")
-	operation.AddCommand(a.showOperationCommand(), a.waitCommand())
+	operation := a.group("operation", "Show operations, wait for them, or cancel them", "see")
+	operation.AddCommand(a.showOperationCommand(), a.waitCommand(), a.watchOperationCommand(), a.cancelCommand())
 	root.AddCommand(pool, operation)
 	for _, c := range []*cobra.Command{a.haCommand(), a.freezeCommand(true), a.freezeCommand(false), a.setCommand()} {
 		c.GroupID = "pool"

@@ -68,7 +68,7 @@ func (a *app) vmVerbs() []func() *cobra.Command {
 	for _, p := range powers {
 		all = append(all, func() *cobra.Command { return a.powerCommand(p) })
 	}
-	return append(all, a.clearCommand, a.removeCommand)
+	return append(all, a.migrateCommand, a.relocateCommand, a.clearCommand, a.removeCommand)
 }
 
 func (a *app) powerCommand(p power) *cobra.Command {

@@ -22,6 +22,7 @@ func config() *pb.PoolConfig {
 		LeaseTtl: durationpb.New(5 * time.Second), ReturnHome: true, Shutdown: pb.ShutdownPolicy_SHUTDOWN_POLICY_EVACUATE,
 		LockBarsFailover: true, OnIsolation: pb.Isolation_ISOLATION_STOP, IsolationGrace: durationpb.New(30 * time.Second),
 		SuspectAfter: durationpb.New(2 * time.Second), StopLimit: durationpb.New(time.Minute), RestartGrace: durationpb.New(time.Minute),
+		Migrations: 4, MigrationsPerServer: 2, AutoConverge: true, MigrateLimit: durationpb.New(30 * time.Minute),
 		EventsKept: 2000, OperationsKept: 500,
 	}
 }
