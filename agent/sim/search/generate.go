@@ -8,9 +8,22 @@ import (
 	"time"
 )
 
+// aim narrows what is made up, so that a search looks where a certain defence matters. The zero value narrows nothing.
+type aim struct {
+	// fencing is what every server has; empty for a mixture.
+	fencing string
+	// pool and vm hold options added to the pool's line and to each VM's.
+	pool, vm string
+	// guarded: nothing happens to guards but what incident does.
+	guarded bool
+	// incident, if not nil, makes most of the statements.
+	incident func(*maker)
+}
+
 // maker makes up one scenario.
 type maker struct {
 	*rand.Rand
+	aim      aim
 	d        draft
 	servers  []string
 	up       []string
@@ -22,11 +35,11 @@ type maker struct {
 }
 
 // Generate makes up the scenario of a seed. The same seed gives the same text.
-func Generate(seed uint64) string { return generate(seed).text() }
+func Generate(seed uint64) string { return generate(seed, aim{}).text() }
 
-func generate(seed uint64) draft {
+func generate(seed uint64, a aim) draft {
 	for round := uint64(0); ; round++ {
-		m := &maker{Rand: rand.New(rand.NewPCG(seed, round))}
+		m := &maker{Rand: rand.New(rand.NewPCG(seed, round)), aim: a}
 		m.make()
 		if f, err := m.d.parse("generated"); err == nil && Honest(f) || round > 1000 {
 			return m.d
@@ -45,9 +58,12 @@ func (m *maker) make() {
 	}
 	for range 1 + min(m.IntN(10), m.IntN(10)) {
 		m.wait()
-		if m.chance(68) {
+		switch {
+		case m.aim.incident != nil && m.chance(75):
+			m.aim.incident(m)
+		case m.chance(68):
 			m.fault()
-		} else {
+		default:
 			m.command()
 		}
 	}
@@ -78,6 +94,7 @@ func (m *maker) pool() {
 	o = m.option(o, 20, "start-delay", "50ms", "2s", "6s")
 	o = m.option(o, 10, "stop-limit", "5s")
 	o = m.option(o, 5, "ha", "off")
+	o = append(o, strings.Fields(m.aim.pool)...)
 	if m.chance(35) {
 		m.embedded = true
 		o = append(o, "etcd=embedded")
@@ -87,12 +104,15 @@ func (m *maker) pool() {
 
 func (m *maker) serverLines() {
 	usual := pick(m, []string{"", "", "", "power", "watchdog"})
+	if m.aim.fencing != "" {
+		usual = m.aim.fencing
+	}
 	for i := range 2 + m.IntN(5) {
 		name := fmt.Sprintf("s%d", i+1)
 		m.servers = append(m.servers, name)
 		line := []string{name}
 		switch {
-		case m.chance(20):
+		case m.aim.fencing == "" && m.chance(20):
 			line = m.option(line, 100, "fencing", "guard", "watchdog", "power", "none")
 		case usual != "":
 			line = append(line, "fencing="+usual)
@@ -120,6 +140,7 @@ func (m *maker) vm(name string) {
 	line = m.vmOptions(line)
 	line = m.option(line, 6, "start-fails", "1", "2", "always", "1@"+pick(m, m.servers))
 	line = m.option(line, 4, "stop-fails", "1", "2")
+	line = append(line, strings.Fields(m.aim.vm)...)
 	m.d.vms = append(m.d.vms, line)
 	m.vms = append(m.vms, name)
 }
@@ -128,7 +149,8 @@ func (m *maker) vm(name string) {
 func (m *maker) vmOptions(line []string) []string {
 	line = m.option(line, 10, "ha", "off")
 	line = m.option(line, 15, "priority", "high", "low")
-	line = m.option(line, 15, "memory", "512M", "1G", "4G")
+	line = m.option(line, 25, "memory", "64M", "512M", "1G", "4G")
+	line = m.option(line, 10, "migrate-fails", "1", "always")
 	line = m.option(line, 12, "prefer", pick(m, m.servers))
 	if m.chance(8) {
 		line = append(line, "require="+strings.Join(m.some(m.servers), ","))

@@ -37,6 +37,9 @@ func (m *maker) fault() {
 
 func (m *maker) serverFault() {
 	f := pick(m, serverFaults)
+	if m.aim.guarded && strings.HasPrefix(f[0], "guard") {
+		return
+	}
 	server := pick(m, m.servers)
 	words := strings.Fields(f[0])
 	named := server
@@ -102,7 +105,7 @@ func (m *maker) split() {
 // command is something that an operator asks for.
 func (m *maker) command() {
 	vm, server := pick(m, m.vms), pick(m, m.servers)
-	switch m.IntN(16) {
+	switch m.IntN(24) {
 	case 0, 1:
 		m.say("start %s", vm)
 	case 2, 3:
@@ -136,8 +139,31 @@ func (m *maker) command() {
 		m.later(60, "inbound-lock off "+server)
 	case 14:
 		m.gone(server)
+	case 15, 16, 17, 18:
+		m.move(vm, server)
+	case 19, 20, 21:
+		m.say("maintenance enter %s", server)
+		m.later(60, "maintenance exit "+server)
+	case 22:
+		m.say("%s %s", pick(m, []string{"shutdown", "reboot"}), server)
 	default:
 		m.set(vm)
+	}
+}
+
+// move sends a VM elsewhere, mostly live, and lets something break while it is on its way.
+func (m *maker) move(vm, server string) {
+	switch n := m.IntN(10); {
+	case n < 5:
+		m.say("migrate %s %s", vm, server)
+	case n < 8:
+		m.say("migrate %s", vm)
+	default:
+		m.say("relocate %s %s", vm, server)
+	}
+	if m.chance(70) {
+		m.wait()
+		m.fault()
 	}
 }
 
@@ -169,5 +195,5 @@ func (m *maker) set(vm string) {
 		return
 	}
 	m.say("set pool %s", pick(m, []string{"ttl=3s", "ttl=8s", "ttl=5s", "on-isolation=pause", "on-isolation=stop", "lock-bars-failover=off",
-		"isolation-grace=5s", "suspect-after=1s", "start-delay=3s", "stop-limit=5s", "tolerate=1"}))
+		"isolation-grace=5s", "suspect-after=1s", "migrate-rate=1G", "auto-converge=off", "start-delay=3s", "stop-limit=5s", "tolerate=1"}))
 }
