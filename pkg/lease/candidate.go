@@ -55,7 +55,9 @@ type Candidate struct {
 	// resigned counts calls of Resign: what was read before one must not make it leader after it.
 	resigned int
 
-	failing bool // of Run's loop alone
+	// Of Run's loop alone: shy is until when it does not stand after a victory that was not confirmed.
+	failing bool
+	shy     pool.Instant
 }
 
 // NewCandidate returns a candidate that does nothing until Run.
@@ -139,6 +141,9 @@ func (c *Candidate) Step(ctx context.Context) time.Duration {
 	err := c.elect(rctx, info)
 	if err == nil || ctx.Err() != nil {
 		c.failing = false
+		if left := c.shy.Sub(c.cfg.Clock.Now()); left > 0 {
+			return min(left, c.cfg.Timing.TTL)
+		}
 		return c.cfg.Timing.TTL
 	}
 	if !c.failing && !errors.Is(err, pool.ErrStale) {
@@ -169,7 +174,7 @@ func (c *Candidate) elect(ctx context.Context, info Info) error {
 		c.follow()
 		return c.withdraw(ctx, own)
 	}
-	if retired || !c.cfg.MayLead(ctx) {
+	if retired || c.cfg.Clock.Now().Before(c.shy) || !c.cfg.MayLead(ctx) {
 		c.follow()
 		return c.withdraw(ctx, own)
 	}
@@ -199,6 +204,7 @@ func (c *Candidate) win(ctx context.Context, info Info, own kv.KeyValue, resigne
 			return err
 		}
 		if !ok {
+			c.shy = c.cfg.Clock.Now().Add(c.cfg.Timing.Renew)
 			return c.withdraw(ctx, own)
 		}
 	}
