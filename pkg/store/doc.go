@@ -28,7 +28,8 @@
 //     roster revision.
 //   - fences: ProofNone. It proves nothing and may be overwritten.
 //   - homes, states: empty; the next write by their owner replaces them.
-//   - config: the last one that could be read, else defaults with HA on and frozen.
+//   - config: the last one that could be read, else defaults with HA on and frozen. One that was deleted while servers
+//     are registered: the last one, frozen. A pool of which nothing is left is another life (ErrOtherLife).
 //   - roster: nobody is in force, and one server that does not exist must be asked: nobody may lead, and no
 //     failsafe round succeeds.
 //   - leader: an election key without a readable name still counts as the leader, without a name.

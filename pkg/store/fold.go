@@ -75,8 +75,7 @@ func (f *fold) list(all []kv.KeyValue, rev pool.Revision) error {
 	for _, s := range f.shelves {
 		s.close(f.next)
 	}
-	f.finish()
-	return nil
+	return f.finish()
 }
 
 // notBack refuses a revision before the one that was seen.
@@ -88,15 +87,27 @@ func (f *fold) notBack(rev pool.Revision) error {
 		ErrOtherLife, rev, f.snap.Revision)
 }
 
-// same checks that an etcd which holds this config (or none) at rev is the one that was folded so far.
-func (f *fold) same(config []kv.KeyValue, rev pool.Revision) error {
+// witness is a key that an etcd without a config shows to be the one that was folded so far: a registration of a
+// server, which nothing removes but an operator. Empty if there is none.
+func (f *fold) witness() string {
+	for id := range f.snap.Servers.All() {
+		return f.keys.Server(id)
+	}
+	return ""
+}
+
+// same checks that an etcd which holds these of the config and the witness at rev is the one that was folded so far.
+func (f *fold) same(found []kv.KeyValue, rev pool.Revision) error {
 	if err := f.notBack(rev); err != nil {
 		return err
 	}
-	if len(config) == 0 {
+	if len(found) == 0 {
 		return f.missing()
 	}
-	c, err := readConfig(config[0])
+	if found[0].Key != f.keys.Config() {
+		return nil // the config alone is gone, which the watch will tell
+	}
+	c, err := readConfig(found[0])
 	if err != nil {
 		return nil //nolint:nilerr // it cannot be read, which the watch will report; that is no sign of another life
 	}
@@ -128,7 +139,8 @@ func (f *fold) listConfig(all []kv.KeyValue) error {
 			return f.putConfig(entry)
 		}
 	}
-	return f.noConfig()
+	f.noConfig()
+	return nil
 }
 
 // apply folds one batch of a watch. Its error is ErrOtherLife.
@@ -147,8 +159,7 @@ func (f *fold) apply(b kv.Batch) error {
 			return err
 		}
 	}
-	f.finish()
-	return nil
+	return f.finish()
 }
 
 func (f *fold) event(e kv.Event) error {
@@ -156,7 +167,7 @@ func (f *fold) event(e kv.Event) error {
 	case e.ModRevision <= f.snap.Revision:
 		return nil // delivered twice
 	case e.Key == f.keys.Config() && e.Deleted:
-		return f.noConfig()
+		f.noConfig()
 	case e.Key == f.keys.Config():
 		return f.putConfig(e.KeyValue)
 	case e.Deleted:
@@ -167,11 +178,17 @@ func (f *fold) event(e kv.Event) error {
 	return nil
 }
 
-// finish makes the snapshot being built the current one.
-func (f *fold) finish() {
+// finish makes the snapshot being built the current one. Its error is ErrOtherLife: of the pool nothing is left.
+func (f *fold) finish() error {
+	if f.next.Config.Name == "" || f.next.Config.Revision == 0 && f.next.Servers.Len() == 0 {
+		if err := f.missing(); err != nil {
+			return err
+		}
+	}
 	f.next.Leader = f.winner()
 	f.snap, f.next = f.next, nil
 	f.publish()
+	return nil
 }
 
 // winner is the candidate with the lowest create revision.
@@ -266,10 +283,18 @@ func (f *fold) putConfig(entry kv.KeyValue) error {
 	return nil
 }
 
-// noConfig handles a pool without a config. An agent that knows its incarnation does not go on without.
-func (f *fold) noConfig() error {
+// noConfig handles a pool without a config. The last one stays, frozen, so that nothing is decided by it: somebody has
+// deleted the key. It has no revision, as a key that is absent: whoever writes it anew compares that. An agent that
+// knows which life it belongs to, and has seen no config, does not go on without.
+func (f *fold) noConfig() {
 	f.next.Config = pool.Config{}
-	return f.missing()
+	if f.snap.Config.Name == "" {
+		return
+	}
+	f.next.Config = f.snap.Config
+	f.next.Config.Revision, f.next.Config.Frozen = 0, true
+	f.next.Config.FrozenMark = pool.Mark{By: "holdfast", Why: "the pool's configuration is gone from etcd"}
+	f.mark(f.keys.Config(), errors.New("it was deleted; the last one is in force, with HA frozen: unfreeze HA to write it anew"))
 }
 
 func (f *fold) configInstead(rev pool.Revision) pool.Config {

@@ -184,7 +184,11 @@ func (m *Mirror) start(ctx context.Context) error {
 	defer cancel()
 	config := m.store.keys.Config()
 	// A guard that never holds makes the transaction show the config and the revision of one moment.
-	res, err := m.store.edge.Txn(ctx, kv.Txn{If: []kv.Compare{kv.ModIs(config, -1)}, Read: []string{config}})
+	read := []string{config}
+	if w := m.fold.witness(); w != "" {
+		read = append(read, w)
+	}
+	res, err := m.store.edge.Txn(ctx, kv.Txn{If: []kv.Compare{kv.ModIs(config, -1)}, Read: read})
 	if err != nil {
 		return fmt.Errorf("look whether etcd is still the same: %w", err)
 	}
