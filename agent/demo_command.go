@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -23,7 +25,7 @@ func demoCommand() *cobra.Command {
 	level, plain := "error", false
 	cmd := &cobra.Command{
 		Use:   "demo [STATEMENT]",
-		Short: "a pool to play with: three simulated servers on a real etcd, no root, no libvirt",
+		Short: "a pool to play with, in the console: simulated servers on a real etcd, no root, no libvirt",
 		Long: `Without words: run the demo pool until interrupted. With words: make something happen in the demo that runs, such as
 
   holdfast-agent demo power off srv-2
@@ -48,16 +50,17 @@ func demoCommand() *cobra.Command {
 	fl.IntVar(&o.EtcdPort, "etcd-port", demo.EtcdPort, "first of two ports on loopback for etcd")
 	fl.StringVar(&o.Control, "control", demo.ControlPath(), "socket on which plugs are pulled")
 	fl.StringVar(&level, "log", level, "what agents log: debug, info, warn, error")
+	fl.StringVar(&o.Scenario, "scenario", "", "`FILE` of the scenario language: its pool instead of the demo's, and what happens to it, in real time")
 	fl.BoolVar(&plain, "plain", false, "print what happens instead of the live view")
 	return cmd
 }
 
-// runDemo runs the demo with the live view on a terminal, or what happens as lines elsewhere.
+// runDemo runs the demo with the console on a terminal, or what happens as lines elsewhere.
 func runDemo(ctx context.Context, o demo.Options, out io.Writer, plain bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	view := viewer()
-	if plain || view == "" || !term.IsTerminal(int(os.Stdout.Fd())) { //nolint:gosec // a file descriptor is small
+	if plain || len(view) == 0 || !term.IsTerminal(int(os.Stdout.Fd())) { //nolint:gosec // a file descriptor is small
 		o.Out = out
 		o.Ready = func(agents []string) { welcome(out, agents) }
 		return demo.Run(ctx, o)
@@ -65,28 +68,33 @@ func runDemo(ctx context.Context, o demo.Options, out io.Writer, plain bool) err
 	o.Ready = func(agents []string) {
 		go func() {
 			defer cancel()
-			c := exec.CommandContext(ctx, view, "status", "--watch", "--agents", strings.Join(agents, ",")) //nolint:gosec // our own binary
+			c := exec.CommandContext(ctx, view[0], append(view[1:], "--agents", strings.Join(agents, ","))...) //nolint:gosec // our own binary
 			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+			// It restores the terminal when it is asked to end.
+			c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+			c.WaitDelay = 2 * time.Second
 			var exit *exec.ExitError
 			if err := c.Run(); err != nil && ctx.Err() == nil && !errors.As(err, &exit) {
-				_, _ = fmt.Fprintln(os.Stderr, "holdfast-agent: the live view:", err) // the demo ends
+				_, _ = fmt.Fprintln(os.Stderr, "holdfast-agent: the console:", err) // the demo ends
 			}
 		}()
 	}
 	return demo.Run(ctx, o)
 }
 
-// viewer finds the command line beside this program.
-func viewer() string {
+// viewer finds the console beside this program or, without it, the command line; empty if there is neither.
+func viewer() []string {
 	self, err := os.Executable()
 	if err != nil {
-		return ""
+		return nil
 	}
-	path := filepath.Join(filepath.Dir(self), "holdfast")
-	if _, err := os.Stat(path); err != nil {
-		return ""
+	for _, v := range [][]string{{"holdfast-console"}, {"holdfast", "status", "--watch"}} {
+		v[0] = filepath.Join(filepath.Dir(self), v[0])
+		if _, err := os.Stat(v[0]); err == nil {
+			return v
+		}
 	}
-	return path
+	return nil
 }
 
 func welcome(w io.Writer, agents []string) {

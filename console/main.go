@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -24,7 +28,7 @@ func run() int {
 	return cli.Main(ctx, cli.Env{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now,
 		OutTerminal: terminal(os.Stdout), ErrTerminal: terminal(os.Stderr), InTerminal: term.IsTerminal(int(os.Stdin.Fd())),
-		Version: version.String(),
+		Version: version.String(), Console: becomeConsole,
 	}, os.Args[1:])
 }
 
@@ -40,4 +44,29 @@ func terminal(f *os.File) *cli.Terminal {
 		}
 		return w, h
 	}}
+}
+
+// becomeConsole replaces this program by holdfast-console, found beside it or on the PATH.
+func becomeConsole(flags []string) error {
+	path, err := findConsole()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(path, append([]string{path}, flags...), os.Environ()) //nolint:gosec // our own binary
+}
+
+const consoleName = "holdfast-console"
+
+func findConsole() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		path := filepath.Join(filepath.Dir(self), consoleName)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(consoleName)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return path, nil
 }

@@ -19,6 +19,9 @@ type Env struct {
 	InTerminal               bool
 	// ServerFile replaces contexts.ServerPath in tests.
 	ServerFile string
+	// Console becomes the terminal console with these flags; it returns only if it cannot, wrapping fs.ErrNotExist if
+	// there is none. nil: there is none.
+	Console func(flags []string) error
 	// Version is printed by --version.
 	Version string
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -126,8 +127,13 @@ func (a *app) with(f func(ctx context.Context, s *session, args []string) error)
 	})
 }
 
-// bare is `holdfast` alone: how the pool is, and where to read on.
+// bare is `holdfast` alone: the console on a terminal, else how the pool is, and where to read on.
 func (a *app) bare(cmd *cobra.Command, args []string) error {
+	if a.env.Console != nil && a.env.OutTerminal != nil && a.env.InTerminal {
+		if err := a.env.Console(a.consoleFlags()); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	err := a.with(func(ctx context.Context, s *session, _ []string) error {
 		return a.print(ctx, s, statusList, &filter{}, formatTable)
 	})(cmd, args)
@@ -135,6 +141,20 @@ func (a *app) bare(cmd *cobra.Command, args []string) error {
 		fmt.Fprintln(a.env.Err, "\nholdfast --help lists the commands")
 	}
 	return err
+}
+
+// consoleFlags are the flags of this run that the console has as well.
+func (a *app) consoleFlags() []string {
+	var out []string
+	for _, f := range [][2]string{{"--agents", a.agents}, {"--context", a.context}, {"--config", a.configFile}} {
+		if f[1] != "" {
+			out = append(out, f[0], f[1])
+		}
+	}
+	if a.readOnly {
+		out = append(out, "--read-only")
+	}
+	return out
 }
 
 // page is what the present terminal wants.

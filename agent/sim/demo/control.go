@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -103,21 +104,12 @@ func (d *demo) do(statement string) error {
 	if strings.ContainsAny(statement, "\r\n#") || statement == "" {
 		return fmt.Errorf("say what happens, such as: power off srv-2: %w", pool.ErrInvalid)
 	}
-	f, err := load(statement)
+	f, err := d.load(statement)
 	if err != nil {
 		return err
 	}
 	st := f.Lines[len(f.Lines)-1]
-	if st.Server == "leader" {
-		if st.Server = d.leader(); st.Server == "" {
-			return fmt.Errorf("nobody leads at this moment: %w", pool.ErrRefused)
-		}
-	}
-	if fault, ok := faults[st.Verb]; ok {
-		d.paced.Do(func() { fault(d.world.Server(st.Server)) })
-		return nil
-	}
-	return d.other(st)
+	return d.carryOut(context.Background(), st)
 }
 
 // other carries out the statements that concern the network and guests.
@@ -128,7 +120,11 @@ func (d *demo) other(st scenario.Statement) error {
 		d.crew.setCut(st.Server, true)
 	case "heal":
 		d.crew.setCut(st.Server, false)
-	case "heal all":
+	case "etcd down":
+		for _, n := range d.names {
+			d.crew.setCut(n, true)
+		}
+	case "heal all", "etcd up":
 		for _, n := range d.names {
 			d.crew.setCut(n, false)
 		}
@@ -139,7 +135,7 @@ func (d *demo) other(st scenario.Statement) error {
 	case "guest panic":
 		d.paced.Do(func() { ok = d.world.GuestPanic(vm) })
 	default:
-		return fmt.Errorf("the demo cannot do %q; it can cut and heal a server, power, agent, guard, libvirtd, storage, vm crash, guest shutdown and guest panic; for operator commands use holdfast: %w", st.Text, pool.ErrRefused)
+		return fmt.Errorf("the demo cannot do %q; it can cut and heal a server, power, agent, guard, libvirtd, storage, etcd down and up, vm crash, guest shutdown, guest panic, and operator commands: %w", st.Text, pool.ErrRefused)
 	}
 	if !ok {
 		return fmt.Errorf("%s does not run at this moment: %w", st.VM, pool.ErrRefused)

@@ -41,6 +41,9 @@ type Options struct {
 	Serve func(*grpc.Server, *app.Agent)
 	// Out is told what happens to the simulated servers, a line each; nil: nobody.
 	Out io.Writer
+	// Scenario is a file of the scenario language: its pool is the demo's, and its time line is played. Empty: the
+	// demo's own pool, and nothing happens by itself.
+	Scenario string
 	// Ready is called once all VMs have been asked to start and the agents serve; nil: nobody.
 	Ready func(agents []string)
 	Log   *slog.Logger
@@ -54,7 +57,15 @@ func Run(ctx context.Context, o Options) error {
 	if o.EtcdPort == 0 {
 		o.EtcdPort = EtcdPort
 	}
-	file, err := load("")
+	base := text
+	if o.Scenario != "" {
+		data, err := os.ReadFile(o.Scenario)
+		if err != nil {
+			return fmt.Errorf("scenario: %w", err)
+		}
+		base = string(data)
+	}
+	file, err := readScenario(dashIf(o.Scenario, "demo"), base)
 	if err != nil {
 		return err
 	}
@@ -83,13 +94,27 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("seed etcd: %w", err)
 	}
 	d := newDemo(o, file, endpoint)
+	d.text = base
 	return d.run(ctx, control, func() error { return registerVMs(ctx, db, file, keys) })
+}
+
+func dashIf(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }
 
 // registerVMs asks for the VMs once all servers have joined, so that each begins where it belongs.
 func registerVMs(ctx context.Context, db *kvetcd.Etcd, f *scenario.File, keys store.Keys) error {
 	deadline := time.Now().Add(joinLimit)
-	for joined := 0; joined < len(f.Servers) && time.Now().Before(deadline); {
+	up := 0
+	for _, s := range f.Servers {
+		if s.Up {
+			up++
+		}
+	}
+	for joined := 0; joined < up && time.Now().Before(deadline); {
 		found, _, err := db.List(ctx, keys.Prefix()+"members/")
 		if ctx.Err() != nil {
 			return nil // the demo was ended meanwhile
@@ -97,7 +122,7 @@ func registerVMs(ctx context.Context, db *kvetcd.Etcd, f *scenario.File, keys st
 		if err != nil {
 			return fmt.Errorf("see who joined: %w", err)
 		}
-		if joined = len(found); joined < len(f.Servers) {
+		if joined = len(found); joined < up {
 			_ = clock.Real().Sleep(ctx, 20*time.Millisecond) // its only error is the end of ctx
 		}
 	}
@@ -114,6 +139,7 @@ const joinLimit = 10 * time.Second
 type demo struct {
 	o     Options
 	file  *scenario.File
+	text  string // of file
 	paced *vtime.Paced
 	world *world.World
 	crew  *crew
@@ -165,8 +191,10 @@ func (d *demo) run(ctx context.Context, control net.Listener, began func() error
 	defer endWorld()
 	go func() { paced <- d.paced.Run(worldLife) }()
 	d.paced.Do(func() {
-		for _, s := range d.world.Servers() {
-			s.Start()
+		for i, s := range d.world.Servers() {
+			if d.file.Servers[i].Up {
+				s.Start()
+			}
 		}
 	})
 	err := began()
@@ -179,6 +207,9 @@ func (d *demo) run(ctx context.Context, control net.Listener, began func() error
 			agents = append(agents, d.crew.address[n])
 		}
 		d.o.Ready(agents)
+	}
+	if err == nil {
+		go d.play(ctx)
 	}
 	select {
 	case ended := <-paced:

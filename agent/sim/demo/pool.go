@@ -33,16 +33,12 @@ vm wiki     on=srv-1 memory=2G
 vm lab-box  on=srv-2 memory=4G ha=off
 `
 
-// load reads the demo's pool, with one statement behind it if there is one.
-func load(statement string) (*scenario.File, error) {
-	t := text
-	if statement != "" {
-		t += "at 0s " + statement + "\n"
-	}
-	f, err := scenario.Parse("demo", t)
+// load reads one statement about the demo's pool.
+func (d *demo) load(statement string) (*scenario.File, error) {
+	f, err := scenario.Parse("demo", d.text+"\nat 10h "+statement+"\n")
 	if err != nil {
 		msg := err.Error()
-		if _, after, ok := strings.Cut(msg, ": "); ok && statement != "" {
+		if _, after, ok := strings.Cut(msg, ": "); ok {
 			msg = after + "; say such as: power off srv-2, power on srv-2, cut srv-1, heal all, vm crash web-01"
 		}
 		return nil, fmt.Errorf("%s: %w", msg, pool.ErrInvalid)
@@ -59,7 +55,9 @@ func seedPool(f *scenario.File, keys store.Keys, port int) []kv.Op {
 	cfg.Incarnation = Incarnation
 	ops := []kv.Op{keys.PutConfig(cfg)}
 	for i, s := range f.Servers {
-		ops = append(ops, keys.PutServer(pool.Server{ID: pool.ServerID(s.Name), Address: address(port, i)}))
+		srv := pool.Server{ID: pool.ServerID(s.Name), Address: address(port, i)}
+		srv.InboundLock, srv.Maintenance = s.InboundLock, s.Maintenance
+		ops = append(ops, keys.PutServer(srv))
 	}
 	return ops
 }
@@ -70,6 +68,9 @@ func seedVMs(f *scenario.File, keys store.Keys, now time.Time) []kv.Op {
 	for _, v := range f.VMs {
 		vm := v.VM
 		vm.XML, vm.Desired = sim.DomainXML(vm), pool.DesiredRunning
+		if !v.Running {
+			vm.Desired = pool.DesiredStopped
+		}
 		ops = append(ops, keys.PutVM(vm), keys.PutClaim(pool.Claim{VM: vm.ID, Phase: pool.PhaseUnassigned,
 			LastServer: pool.ServerID(v.On), Since: now, Incarnation: Incarnation}))
 	}
