@@ -7,7 +7,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// CodeCapacity: the pool could not keep its promise to tolerate the loss of servers any more.
+// CodeCapacity is said of a server: with the VM there, the pool could not keep its promise to tolerate the loss of servers any more.
 const CodeCapacity place.Code = "CAPACITY"
 
 // mostJudged bounds for how many candidates, the best first, the pool's room after the move is worked out.

@@ -82,7 +82,7 @@ func (h *Hypervisor) Migrate(ctx context.Context, m local.Migration) (local.Tran
 	}
 	k := &hvCall{call: h.p.NewCall()}
 	s.calls = append(s.calls, k)
-	j := &job{w: s.w, m: m, from: s, to: s.w.servers[string(m.To)], call: k, fromLife: s.daemon, fromAgent: s.agent, relayed: s.w.s.Rand().IntN(2) == 0}
+	j := &job{w: s.w, m: m, stage: jobPrepare, from: s, to: s.w.servers[string(m.To)], call: k, fromLife: s.daemon, fromAgent: s.agent, relayed: s.w.s.Rand().IntN(2) == 0}
 	s.jobs = append(s.jobs, j)
 	j.after(s.w.s.Between(30*time.Millisecond, 120*time.Millisecond), j.prepare)
 	if err := k.call.Wait(ctx); err != nil {
@@ -298,7 +298,7 @@ func (j *job) orphan() {
 // fail ends the job with the guest going on at its source. A complete copy may stay, paused, looking like a success.
 func (j *job) fail(err error) {
 	switch {
-	case j.stage != jobReply, err == errAborted:
+	case j.stage != jobReply, errors.Is(err, errAborted):
 		j.drop(j.w.s.Between(10*time.Millisecond, 40*time.Millisecond), "its migration failed")
 	case j.w.s.Rand().IntN(2) == 0:
 		j.drop(j.w.s.Between(10*time.Millisecond, 5*time.Second), "its migration failed")
