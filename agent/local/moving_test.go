@@ -67,6 +67,13 @@ func TestASourceDecides(t *testing.T) {
 			v.Moving.Operation, v.Moving.Running, v.Domain.State = "op-1", true, DomainPostMigrate
 			v.Moving.FrozenAt = v.Now.Add(-frozenKill)
 		}), StepKill},
+		{"paused by the guard: the pause is not forgotten for a new hold", with(leaving, func(v *View) {
+			v.GuardPaused, v.HeldUnder, v.Domain.State = true, 6, DomainPaused
+			v.Moving.Operation, v.Moving.Running = "op-1", true
+		}), StepWait},
+		{"paused by the guard, and no job runs: written before it goes on", with(leaving, func(v *View) {
+			v.GuardPaused, v.HeldUnder, v.Domain.State, v.Moving.Operation = true, 6, DomainPaused, "op-1"
+		}), StepWriteHeld},
 		{"hands over", copied(), StepHandOver},
 		{"does not hand over without having seen the end", with(copied, func(v *View) { v.Moving.Clean = false }), StepRelease},
 		{"does not hand over what another agent's life saw", with(copied, func(v *View) { v.Moving.Operation = "" }), StepRelease},
