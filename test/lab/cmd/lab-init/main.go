@@ -106,7 +106,7 @@ func becomeQEMU() error {
 			return err
 		}
 		base := fmt.Sprintf("%s/%d", inside.QMPDir, os.Getpid())
-		argv = append(argv[:len(argv):len(argv)],
+		argv = append(oddMemory(argv),
 			"-qmp", "unix:"+base+".watch,server=on,wait=off",
 			"-qmp", "unix:"+base+".tool,server=on,wait=off",
 			"-smbios", "type=11,value="+inside.MarkKey+host)

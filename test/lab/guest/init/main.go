@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	disk       = "/dev/vda"
-	writeEvery = 100 * time.Millisecond
-	diskWait   = 20 * time.Second
+	disk     = "/dev/vda"
+	diskWait = 20 * time.Second
 )
 
 func main() {
@@ -48,7 +47,7 @@ func run() error {
 		return err
 	}
 	fmt.Printf("lab guest: boot %d on %s, counter %d\n", w.rec.Boots, w.rec.Mark, w.rec.Counter)
-	for range time.Tick(writeEvery) {
+	for range time.Tick(time.Duration(max(1, args.number("hf.every", 100))) * time.Millisecond) {
 		if err := w.step(); err != nil {
 			// The host may refuse I/O for a while (lost storage path): keep trying, as
 			// a real guest with a patient file system does.
