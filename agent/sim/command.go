@@ -32,6 +32,7 @@ func (p *Pool) command(st scenario.Statement) error {
 		p.World.AddVM(st.New.Sim)
 	}
 	st, only := p.simSettings(st)
+	st.Operation = string(p.answered.Operation)
 	p.answered = Answer{Given: true}
 	if only {
 		return nil

@@ -42,6 +42,10 @@ var handlers = map[string]func(*simAgent, context.Context, scenario.Statement) (
 		r, err := a.API().RelocateVM(ctx, &pb.RelocateVMRequest{Vm: st.VM, Server: st.Server})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
+	"operation cancel": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.API().CancelOperation(ctx, &pb.CancelOperationRequest{Operation: st.Operation})
+		return pool.OperationID(st.Operation), err
+	},
 	"clear": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
 		_, err := a.API().ClearVM(ctx, &pb.ClearVMRequest{Vm: st.VM})
 		return "", err

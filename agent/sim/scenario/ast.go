@@ -115,6 +115,8 @@ type Statement struct {
 	// New is the VM of `add`.
 	New  *VM
 	Cond Condition
+	// Operation is the latest one, which `operation cancel` is about; known when it is played.
+	Operation string
 }
 
 // Condition is a list of terms, joined from left to right.

@@ -29,7 +29,7 @@ var forms = []form{
 
 	{Command, "maintenance enter SERVER"}, {Command, "maintenance exit SERVER"},
 	{Command, "inbound-lock on SERVER"}, {Command, "inbound-lock off SERVER"},
-	{Command, "migrate VM SERVER"}, {Command, "migrate VM"}, {Command, "relocate VM SERVER"},
+	{Command, "migrate VM SERVER"}, {Command, "migrate VM"}, {Command, "relocate VM SERVER"}, {Command, "operation cancel"},
 	{Command, "start VM"}, {Command, "stop VM"}, {Command, "kill VM"}, {Command, "restart VM"}, {Command, "clear VM"},
 	{Command, "remove VM"}, {Command, "add NEW SETTINGS"},
 	{Command, "ha on"}, {Command, "ha off"}, {Command, "ha on VM"}, {Command, "ha off VM"},

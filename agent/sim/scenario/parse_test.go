@@ -143,6 +143,7 @@ after 1s inbound-lock off s1
 after 1s migrate web s2
 after 1s migrate web
 after 1s relocate web s2
+after 1s operation cancel
 after 1s start web
 after 1s stop web
 after 1s kill web
