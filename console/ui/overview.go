@@ -117,7 +117,7 @@ func (m *Model) capacityLines() lines {
 	var l lines
 	f := m.capacityFact()
 	l.row(piece{title, "N+1 "}, piece{f.tone, strings.TrimPrefix(f.text, "N+1 ")})
-	if c := m.capacity.value; c != nil && c.GetText() != "" && f.tone != dim {
+	if c := m.capacity.value; c != nil && c.GetText() != "" && f.tone != dim && !m.stale() {
 		l.add(plain, c.GetText())
 	}
 	return l

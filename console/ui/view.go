@@ -86,7 +86,9 @@ func (m *Model) headerFacts() []fact {
 	}
 	if m.stale() {
 		for i := range out[1:] {
-			out[i+1].text += "?"
+			if !strings.HasSuffix(out[i+1].text, "unknown") {
+				out[i+1].text += "?"
+			}
 		}
 	}
 	return out
