@@ -131,16 +131,26 @@ func (p *Pool) seed() {
 		ops = append(ops, p.Keys.PutServer(reg))
 	}
 	for _, v := range p.File.VMs {
-		vm := v.VM
-		vm.XML = DomainXML(vm)
-		ops = append(ops, p.Keys.PutVM(vm))
 		if !v.Running {
-			ops = append(ops, p.Keys.PutClaim(pool.Claim{VM: vm.ID, Phase: pool.PhaseUnassigned, Cause: pool.CauseStopped,
+			ops = append(ops, p.register(v), p.Keys.PutClaim(pool.Claim{VM: v.ID, Phase: pool.PhaseUnassigned, Cause: pool.CauseStopped,
 				LastServer: pool.ServerID(v.On), Since: wall, Incarnation: Incarnation}))
+		} else if p.crowded() {
+			ops = append(ops, p.register(v))
 		}
 	}
 	p.Etcd.Seed(ops)
 }
+
+// register is the write that makes a VM known. One that runs at time 0 is made known together with its claim: the
+// leader would give it to a server of its own choice.
+func (p *Pool) register(v scenario.VM) kv.Op {
+	vm := v.VM
+	vm.XML = DomainXML(vm)
+	return p.Keys.PutVM(vm)
+}
+
+// crowded reports whether the pool is set up as one that has run for long.
+func (p *Pool) crowded() bool { return len(p.File.VMs) >= crowded }
 
 func (p *Pool) hasVMs(server string) bool {
 	return slices.ContainsFunc(p.File.VMs, func(v scenario.VM) bool { return v.Running && v.On == server })
@@ -154,7 +164,7 @@ func (p *Pool) Settle() error {
 			up = append(up, s.Name)
 		}
 	}
-	if len(p.File.VMs) >= crowded {
+	if p.crowded() {
 		if err := p.season(up); err != nil {
 			return err
 		}
@@ -188,7 +198,6 @@ func (p *Pool) begin() error {
 	if err := p.until("all VMs running", p.settled); err != nil {
 		return fmt.Errorf("%w (%s)", err, p.unsettled())
 	}
-	p.flags()
 	p.lastCommit = p.Sched.Now()
 	if err := p.until("a quiet pool", func() bool { return p.Sched.Now()-p.lastCommit >= quietFor && p.settled() }); err != nil {
 		return err
@@ -199,7 +208,11 @@ func (p *Pool) begin() error {
 	}
 	for _, v := range p.File.VMs {
 		p.World.AddVM(v.Sim)
+		// What was started more than once before everything stood counts as started once.
+		im := p.World.Image(v.ID)
+		im.Starts, im.Migrations = min(im.Starts, len(im.Executing())), 0
 	}
+	p.flags()
 	p.trace.begin()
 	return p.truth.err
 }
@@ -217,6 +230,11 @@ func (p *Pool) assign(up []string) {
 			on = up[next%len(up)]
 			next++
 		}
+		ops = append(ops, p.register(v))
+		if len(v.Prefer) > 0 {
+			// It was put there: what is set up stands until something happens.
+			ops = append(ops, p.Keys.PutHome(pool.Home{VM: v.ID, Placed: pool.ServerID(on)}))
+		}
 		m, ok := p.truth.snapshot().Members.Get(pool.ServerID(on))
 		if !ok {
 			continue
@@ -229,7 +247,8 @@ func (p *Pool) assign(up []string) {
 	}
 }
 
-// flags sets maintenance and locks of servers that have VMs: set earlier they would have kept them away.
+// flags sets maintenance and locks of servers that have VMs, as the last thing before time 0: set earlier they would have
+// kept them away, or moved them.
 func (p *Pool) flags() {
 	var ops []kv.Op
 	for _, s := range p.File.Servers {
