@@ -3,6 +3,7 @@ package guard_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -412,4 +413,15 @@ func TestCoreAgreesWithANaiveOracle(t *testing.T) {
 			},
 		})
 	})
+}
+
+func TestRestartedGuardRemembersWhatItKilled(t *testing.T) {
+	c := guard.NewCore()
+	c.Restore(guard.Saved{Held: []guard.SavedHold{{Held: held(1, 7), Doomed: true}}, Killed: []pool.VMID{"vm-9"}}, 1000*ms)
+	c.Dead(held(1, 7))
+	d := guard.NewCore()
+	d.Restore(c.Saved(), 2000*ms)
+	if got := d.Status().Killed; !slices.Equal(got, []pool.VMID{"vm-9", "vm-1"}) {
+		t.Errorf("killed %v", got)
+	}
 }

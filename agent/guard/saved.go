@@ -12,8 +12,9 @@ import (
 type Saved struct {
 	Leases []Lease
 	Held   []SavedHold
-	// Paused is that of Status.
+	// Paused is that of Status, and so is Killed.
 	Paused []pool.VMID
+	Killed []pool.VMID `json:",omitempty"`
 }
 
 // SavedHold is a held process. Still: the guard has stopped its CPUs, and no deadline since lets them run. Doomed:
@@ -34,7 +35,7 @@ type Memory interface {
 
 // Saved returns what the core's next life must know.
 func (c *Core) Saved() Saved {
-	s := Saved{Paused: slices.Sorted(maps.Keys(c.paused))}
+	s := Saved{Paused: slices.Sorted(maps.Keys(c.paused)), Killed: slices.Clone(c.killed)}
 	for _, h := range c.sorted() {
 		s.Held = append(s.Held, SavedHold{Held: h.Held, Still: h.phase == paused, Doomed: h.phase == doomed})
 	}
@@ -64,4 +65,5 @@ func (c *Core) Restore(s Saved, now pool.Instant) {
 	for _, vm := range s.Paused {
 		c.paused[vm] = true
 	}
+	c.killed = slices.Clone(s.Killed)
 }

@@ -77,7 +77,9 @@ type Reconciler struct {
 	vms     map[pool.VMID]*tracked
 	seen    *pool.Snapshot
 	domains map[pool.VMID]Domain
-	guard   guardView
+	// unlisted is the last error of listing domains, which is told once; empty if they were listed.
+	unlisted string
+	guard    guardView
 }
 
 // tracked is what the reconciler remembers of one VM between steps.
@@ -94,8 +96,9 @@ type tracked struct {
 	stopAsked pool.Instant
 	// made is the epoch of the last domain that Create returned.
 	made pool.Epoch
-	// killsAtHold is the guard's count of kills when it took the present process.
+	// killsAtHold is the guard's count of kills when it took the present process; counted: it is known.
 	killsAtHold int
+	counted     bool
 	lastWhy     string
 	reported    pool.VMState
 	drift       drifting
@@ -283,12 +286,16 @@ func (r *Reconciler) observeDomains(ctx context.Context) bool {
 	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, hypervisorLimit)
 	defer cancel()
 	list, err := r.cfg.Hypervisor.Domains(ctx)
-	if err != nil {
-		r.cfg.Log.Warn("listing domains", "err", err)
-		return false
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		if said := err.Error(); said != r.unlisted {
+			r.unlisted = said
+			r.cfg.Log.Warn("listing domains", "err", err)
+		}
+		return false
+	}
+	r.unlisted = ""
 	r.domains = make(map[pool.VMID]Domain, len(list))
 	for _, d := range list {
 		r.domains[d.VM] = d
@@ -405,6 +412,11 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 		v.Domain = &d
 		if h, ok := r.guard.held[vm]; ok && h.Process == d.Process {
 			v.HeldUnder = h.Session
+			if !t.counted {
+				// Held for an earlier life of this agent: what was killed before is no fate of this process.
+				t.counted, t.killsAtHold = true, r.guard.killed[vm]
+				v.GuardKilled = false
+			}
 		}
 	}
 	r.viewMoving(&v, t, snap)

@@ -291,7 +291,7 @@ func (r *Reconciler) hold(ctx context.Context, v View) error {
 	r.mu.Lock()
 	r.guard.held[v.VM.ID] = h
 	delete(r.guard.paused, v.VM.ID)
-	r.vms[v.VM.ID].killsAtHold = r.guard.killed[v.VM.ID]
+	r.vms[v.VM.ID].killsAtHold, r.vms[v.VM.ID].counted = r.guard.killed[v.VM.ID], true
 	r.mu.Unlock()
 	return nil
 }

@@ -22,7 +22,7 @@ func (f *filter) keepServer(s *pb.ServerView) bool {
 }
 
 func (f *filter) keepVM(v *pb.VMView) bool {
-	return (f.server == "" || vmServer(v) == f.server) && (len(f.states) == 0 || slices.Contains(f.states, word(v.GetStatus())))
+	return (f.server == "" || vmServer(v) == f.server) && (len(f.states) == 0 || slices.Contains(f.states, vmWord(v.GetStatus())))
 }
 
 func (f *filter) keepOperation(o *pb.Operation) bool {

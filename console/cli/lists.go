@@ -111,7 +111,7 @@ func layVMs(p page, st *state, f *filter) []string {
 			continue
 		}
 		t.Rows = append(t.Rows, pick([]text.Cell{
-			say(v.GetVm().GetId()), {Text: word(v.GetStatus()), Tone: vmTone(v.GetStatus())}, say(dash(vmServer(v))),
+			say(v.GetVm().GetId()), {Text: vmWord(v.GetStatus()), Tone: vmTone(v.GetStatus())}, say(dash(vmServer(v))),
 			haCell(v, st.pool.GetConfig()), say(word(v.GetVm().GetPriority())),
 			say(fmt.Sprint(v.GetVm().GetCpus())), say(size(v.GetVm().GetMemoryBytes())),
 			say(age(p.now, v.GetSince())), say(fmt.Sprint(v.GetClaim().GetEpoch())), say(guardWord(v)), say(v.GetReason()),
@@ -146,7 +146,7 @@ func guardWord(v *pb.VMView) string {
 }
 
 func vmLine(v *pb.VMView, c *pb.PoolConfig) string {
-	s := word(v.GetStatus())
+	s := vmWord(v.GetStatus())
 	if on := vmServer(v); on != "" {
 		s += " on " + on
 	}

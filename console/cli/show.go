@@ -87,7 +87,7 @@ func layVM(p page, v *pb.VMView, c *pb.PoolConfig) []string {
 	f := &facts{page: p}
 	vm, claim := v.GetVm(), v.GetClaim()
 	f.addToned("VM", vm.GetId(), text.Title)
-	f.addToned("state", withReason(word(v.GetStatus()), v.GetReason())+ageTail(p, v), vmTone(v.GetStatus()))
+	f.addToned("state", withReason(vmWord(v.GetStatus()), v.GetReason())+ageTail(p, v), vmTone(v.GetStatus()))
 	f.add("server", vmServer(v))
 	f.add("wanted", word(vm.GetDesired())+byWhom(p.now, vm.GetDesiredMark()))
 	f.add("HA", haWord(v, c)+byWhom(p.now, vm.GetHaMark()))

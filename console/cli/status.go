@@ -75,7 +75,7 @@ func health(st *state) []string {
 	})...)
 	bad = append(bad, counted(sorted(st.vms), "VM", func(v *pb.VMView) string {
 		if vmTone(v.GetStatus()) == text.Bad {
-			return word(v.GetStatus())
+			return vmWord(v.GetStatus())
 		}
 		return ""
 	})...)
@@ -304,7 +304,7 @@ func (s *sheet) vms(st *state) {
 	for _, v := range sorted(st.vms) {
 		counts[v.GetStatus()]++
 		if vmTone(v.GetStatus()) == text.Bad {
-			rows = append(rows, [2]string{v.GetVm().GetId(), withReason(word(v.GetStatus()), v.GetReason())})
+			rows = append(rows, [2]string{v.GetVm().GetId(), withReason(vmWord(v.GetStatus()), v.GetReason())})
 		}
 	}
 	var parts []string

@@ -29,6 +29,17 @@ func word(e protoreflect.Enum) string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(string(v.Name()), zero), "_", " "))
 }
 
+// unreadable is the word for a VM whose records in etcd cannot be read, so that nobody knows how it stands.
+const unreadable = "unreadable"
+
+// vmWord is a VM's status as people read it.
+func vmWord(s pb.VMStatus) string {
+	if s == pb.VMStatus_VM_STATUS_UNSPECIFIED {
+		return unreadable
+	}
+	return word(s)
+}
+
 // words are all the values of an enum type.
 func words(e protoreflect.Enum) []string {
 	var out []string
