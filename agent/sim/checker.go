@@ -56,6 +56,11 @@ func NewChecker(p *Pool) *Checker {
 	if p.truth.snapshot().Config.ReturnHome {
 		c.ruled() // those that may go home to a preferred server
 	}
+	for _, s := range p.File.Servers {
+		if s.Maintenance {
+			c.touchServer(s.Name) // its VMs leave from time 0 on
+		}
+	}
 	c.bounds = newBounds(p, c.broken)
 	p.World.Observe(c.event)
 	p.truth.observers = append(p.truth.observers, c.change)

@@ -69,7 +69,7 @@ func (c *Coverage) watch(p *sim.Pool) {
 			}
 		}
 		for id := range k.After.Fences.ChangedSince(k.Before.Fences) {
-			if f, ok := k.After.Fences.Get(id); ok {
+			if f, ok := k.After.Fences.Get(id); ok && f.Proof != pool.ProofNone {
 				c.Proofs[f.Proof.String()]++
 			}
 		}

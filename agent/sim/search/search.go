@@ -27,6 +27,8 @@ type Options struct {
 	Dir string
 	// Tamper switches defences off.
 	Tamper sim.Tamper
+	// aim narrows the scenarios.
+	aim aim
 	// Tell gets a line about each failure as it is found; nil for nobody.
 	Tell func(string)
 }
@@ -87,7 +89,7 @@ func (r *Report) merge(o *Report) {
 // play plays the scenario of one seed.
 func (o Options) play(seed uint64) *Report {
 	rep := &Report{Runs: 1, Coverage: newCoverage()}
-	d := generate(seed)
+	d := generate(seed, o.aim)
 	f, err := d.parse(fmt.Sprintf("seed-%d", seed))
 	if err != nil {
 		rep.Found = []Find{{Seed: seed, Message: "the generated scenario is wrong: " + err.Error(), Shrunk: d.text()}}
