@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/config"
 	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
 // machineFlags are the wishes that init and join have in common.
@@ -67,6 +68,9 @@ func initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init --pool NAME", Short: "make a new pool with this machine as its first server", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkExternal(f.settings.Etcd); err != nil {
+				return err
+			}
 			m, err := f.machine(cmd, beyondDefaultRoute)
 			if err != nil {
 				return err
@@ -80,7 +84,7 @@ func initCommand() *cobra.Command {
 	}
 	f.register(cmd)
 	cmd.Flags().StringVar(&f.settings.Pool, "pool", "", "the pool's name; it cannot be changed later")
-	cmd.Flags().StringSliceVar(&f.settings.Etcd.Endpoints, "etcd", nil, "endpoints of an external etcd instead of the embedded one")
+	externalFlags(cmd, &f.settings.Etcd)
 	cobra.CheckErr(cmd.MarkFlagRequired("pool"))
 	cmd.PreRun = func(*cobra.Command, []string) {
 		if len(f.settings.Etcd.Endpoints) > 0 {
@@ -88,6 +92,27 @@ func initCommand() *cobra.Command {
 		}
 	}
 	return cmd
+}
+
+// externalFlags are the settings of an external etcd, under the names that they have in the settings' file.
+func externalFlags(cmd *cobra.Command, e *config.Etcd) {
+	fl := cmd.Flags()
+	fl.StringSliceVar(&e.Endpoints, "etcd", nil, "endpoints of an external etcd instead of the embedded one")
+	fl.StringVar(&e.CA, "etcd-ca", "", "certificate authority of the external etcd (default: the system's)")
+	fl.StringVar(&e.Cert, "etcd-cert", "", "certificate for the external etcd, where it asks for one")
+	fl.StringVar(&e.Key, "etcd-key", "", "key of that certificate")
+	fl.StringVar(&e.Username, "etcd-username", "", "login at the external etcd, where it has authentication switched on")
+	fl.StringVar(&e.PasswordFile, "etcd-password-file", "", "file with the password of that login")
+	cmd.MarkFlagsRequiredTogether("etcd-cert", "etcd-key")
+	cmd.MarkFlagsRequiredTogether("etcd-username", "etcd-password-file")
+}
+
+// checkExternal refuses settings of an external etcd without one.
+func checkExternal(e config.Etcd) error {
+	if len(e.Endpoints) == 0 && e.CA+e.Cert+e.Username != "" {
+		return fmt.Errorf("--etcd-ca, --etcd-cert and --etcd-username are for an external etcd: name it with --etcd: %w", pool.ErrInvalid)
+	}
+	return nil
 }
 
 func joinCommand() *cobra.Command {
