@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -28,6 +29,8 @@ type bench struct {
 	// shown is the snapshot that the mirror shows; it follows the world unless behind is set, until CatchUp.
 	shown  *pool.Snapshot
 	behind bool
+	// away: etcd answers no read.
+	away bool
 	// calls records Commit and CatchUp calls.
 	calls []string
 	// fail may make the commit of a change fail; applied says whether it takes effect all the same.
@@ -143,6 +146,9 @@ func (b *bench) CatchUp(ctx context.Context) error {
 	b.calls = append(b.calls, "catch up")
 	if err := b.proc.Sleep(ctx, time.Millisecond); err != nil {
 		return err
+	}
+	if b.away {
+		return errors.New("etcd does not answer")
 	}
 	b.behind = false
 	b.shown = b.world.Snapshot()

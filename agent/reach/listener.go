@@ -60,8 +60,11 @@ func (l *Listener) Listen(server pool.ServerID, every time.Duration) {
 	now := l.clock.Now()
 	e := l.ears[server]
 	if e == nil {
-		e = &ear{every: every, life: now, next: now}
+		e = &ear{every: every}
 		l.ears[server] = e
+	}
+	if e.until.Before(now) {
+		e.anew(now)
 		l.wake.Set()
 	}
 	if every < e.every {
@@ -71,18 +74,23 @@ func (l *Listener) Listen(server pool.ServerID, every time.Duration) {
 	e.every, e.until = every, now.Add(keep*every)
 }
 
+// anew begins to listen: what was before says nothing about what would have been heard meanwhile.
+func (e *ear) anew(now pool.Instant) { e.life, e.next, e.unanswered = now, now, 0 }
+
 // Silence is how long ago a server that is listened to gave its latest sign of life; zero if no probe since then lacks
 // its answer.
 func (l *Listener) Silence(server pool.ServerID) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.ears[server]
-	if e == nil || e.unanswered == 0 {
+	e, now := l.ears[server], l.clock.Now()
+	if e == nil || e.unanswered == 0 || e.until.Before(now) || e.late(now) {
 		return 0
 	}
-	// Time in which nothing was asked does not count, should this agent itself have been held up.
-	return l.clock.Now().Sub(max(e.life, e.unanswered.Add(-e.every)))
+	return now.Sub(max(e.life, e.unanswered.Add(-e.every)))
 }
+
+// late reports whether a probe is long overdue: this agent itself was held up, and must listen anew.
+func (e *ear) late(now pool.Instant) bool { return now.Sub(e.next) > e.every }
 
 // Run probes until ctx ends.
 func (l *Listener) Run(ctx context.Context) error {
@@ -111,6 +119,9 @@ func (l *Listener) due() (due []pool.ServerID, wait time.Duration) {
 				delete(l.ears, server)
 			}
 			continue
+		}
+		if e.late(now) {
+			e.anew(now)
 		}
 		if !now.Before(e.next) {
 			e.next = now.Add(e.every)

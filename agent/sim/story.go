@@ -47,7 +47,8 @@ func (p *Pool) tellChange(c Change) {
 		}
 	}
 	for id := range c.After.Fences.ChangedSince(c.Before.Fences) {
-		if f, ok := c.After.Fences.Get(id); ok {
+		was, _ := c.Before.Fences.Get(id)
+		if f, ok := c.After.Fences.Get(id); ok && f.Proof != pool.ProofNone && (f.Proof != was.Proof || f.Session != was.Session) {
 			p.trace.add("%s is fenced by %s up to session %d: %s", id, f.Proof, f.Session, f.Evidence)
 		}
 	}

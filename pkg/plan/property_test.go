@@ -315,9 +315,14 @@ func TestSafetyNoPlanTakesAVMFromAServerThatMayRunIt(t *testing.T) {
 			t.Fatalf("power fencing while frozen: %v", r.PowerOff)
 		}
 		for _, id := range r.PowerOff {
-			if _, up := d.world.Members[id]; up || len(d.world.Servers[id].Fence) == 0 {
+			m, up := d.in.Snapshot.Members.Get(id)
+			got, suspect := d.in.Suspects[id]
+			if up && (!suspect || got.Session != m.Session || !slices.Contains(r.Urgent, id)) || len(d.world.Servers[id].Fence) == 0 {
 				t.Fatalf("power fencing of %s, which is up or has no device", id)
 			}
+		}
+		if 2*len(r.Urgent) >= len(d.world.Servers) && len(r.Urgent) > 0 {
+			t.Fatalf("power fencing of %v on suspicion, of %d servers", r.Urgent, len(d.world.Servers))
 		}
 	})
 }

@@ -132,6 +132,7 @@ func (p *planner) recordFence(s *server, f pool.Fence) {
 	a := Action{Kind: RecordFence, Key: "fence:" + string(s.id), Server: s.id, Why: why, Change: change}
 	p.add(a)
 	s.fence, s.hasFence, s.fencedBy = f, true, a.Key
+	p.load.Avoid(s.id)
 }
 
 // elapsed is how long this leader has seen the server without a member key.
