@@ -99,11 +99,34 @@ func (e *evacuation) leaves() []Leave {
 			out = append(out, e.leave(*vm, claim))
 		}
 	}
+	out = append(out, e.arriving()...)
 	e.keepGroups(out)
 	e.choose(out)
 	slices.SortStableFunc(out, func(a, b Leave) int {
 		return place.ByUrgency(place.Request{VM: a.VM}, place.Request{VM: b.VM})
 	})
+	return out
+}
+
+// arriving lists the VMs that have left, and do not run yet where they go.
+func (e *evacuation) arriving() []Leave {
+	var out []Leave
+	for _, id := range slices.Sorted(maps.Keys(e.ops)) {
+		vm, ok := e.snap.VMs.Get(id)
+		c, has := e.claim(id)
+		for _, op := range e.ops[id] {
+			_, from := e.whole[op.Source]
+			if !ok || !has || !from || op.Parent == "" || c.Server == op.Source || (op.Kind != pool.OperationMigrate && op.Kind != pool.OperationRelocate) {
+				continue
+			}
+			l := Leave{VM: vm, Source: op.Source, How: LeaveLive, Target: op.Server, UnderWay: true, Why: "arriving", claim: c}
+			if op.Kind == pool.OperationRelocate {
+				l.How = LeaveRestart
+			}
+			out = append(out, l)
+			break
+		}
+	}
 	return out
 }
 

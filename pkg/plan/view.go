@@ -48,13 +48,7 @@ func leavingOf(s *pool.Snapshot, ops map[pool.VMID][]pool.Operation) map[pool.Se
 	if len(e.whole) == 0 {
 		return nil
 	}
-	load := place.NewLoad(s)
-	e.load = load
-	for id := range e.whole {
-		if vms, _, _ := load.Promised(id); vms == 0 {
-			delete(e.whole, id)
-		}
-	}
+	e.load = place.NewLoad(s)
 	by := map[pool.ServerID][]Leave{}
 	for _, l := range e.leaves() {
 		by[l.Source] = append(by[l.Source], l)
@@ -215,7 +209,7 @@ func (v *View) Server(id pool.ServerID) (states []ServerState, reason string) {
 
 // leavingState tells how far a server is emptied, and what keeps it from being empty.
 func (v *View) leavingState(server pool.Server) (ServerState, string) {
-	vms := v.Load(server.ID).VMs
+	vms := max(v.Load(server.ID).VMs, len(v.leaving[server.ID]))
 	text := ""
 	switch {
 	case server.Maintenance:
