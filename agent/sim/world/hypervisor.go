@@ -62,6 +62,10 @@ func (h *Hypervisor) Create(ctx context.Context, xml string, marker local.Marker
 	var d local.Domain
 	jitter := h.s.w.s.Between(0, h.s.w.o.StartDelay/5)
 	err := h.s.libvirt(ctx, h.p, h.s.w.o.StartDelay*9/10+jitter, func() error {
+		if q := h.s.find(marker.VM); q != nil && q.state == statePrelaunch && q.marker != nil && *q.marker == marker {
+			d = q.domain() // an earlier call of unknown outcome made it
+			return nil
+		}
 		q, err := h.s.create(marker)
 		if err != nil {
 			return err
@@ -111,6 +115,8 @@ func (h *Hypervisor) Resume(ctx context.Context, vm pool.VMID, marker local.Mark
 		switch {
 		case q == nil:
 			return local.ErrNoDomain
+		case q.marker == nil || q.marker.Pool != marker.Pool || q.marker.Epoch > marker.Epoch:
+			return fmt.Errorf("the domain is not the one to resume, its marker is %+v: %w", q.marker, pool.ErrStale)
 		case q.state == stateIncoming:
 			return fmt.Errorf("domain %s is still arriving: %w", vm, pool.ErrRefused)
 		case q.state == statePanicked:
@@ -119,6 +125,7 @@ func (h *Hypervisor) Resume(ctx context.Context, vm pool.VMID, marker local.Mark
 			return fmt.Errorf("failed to get \"write\" lock, held on %s: %w", q.image.holder.server.Name, local.ErrDiskLocked)
 		}
 		m := marker
+		m.Started = true
 		q.marker = &m
 		if q.state == stateIOError && !h.s.storage {
 			return nil // it runs into the same error at once
@@ -139,8 +146,8 @@ func (h *Hypervisor) Adopt(ctx context.Context, vm pool.VMID, marker local.Marke
 		switch {
 		case q == nil:
 			return local.ErrNoDomain
-		case q.marker != nil:
-			return fmt.Errorf("domain has a marker already: %w", pool.ErrExists)
+		case q.marker != nil && q.marker.Pool != marker.Pool:
+			return pool.Refuse("OTHER_POOL", "remove it from that pool first", "domain %s belongs to pool %s", vm, q.marker.Pool)
 		}
 		m := marker
 		q.marker = &m
@@ -186,7 +193,7 @@ func (h *Hypervisor) Kill(ctx context.Context, p guard.Process) error {
 		}
 		return fmt.Errorf("%v (%s) does not die (a simulated stop failure): %w", p, q.VM, pool.ErrUnavailable)
 	}
-	q.sigkill("killed by the agent")
+	q.sigkill(local.ExitDestroyed, "killed by the agent")
 	for range 100 {
 		if err := h.p.Await(ctx, 10*time.Millisecond); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -38,7 +39,7 @@ func (e *Processes) Open(p guard.Process) error {
 func (e *Processes) Kill(p guard.Process) error {
 	e.p.Check()
 	if q := e.s.process(p); q != nil {
-		q.sigkill("killed by the guard")
+		q.sigkill(local.ExitCrashed, "killed by the guard")
 	}
 	return nil
 }

@@ -164,13 +164,13 @@ func (q *QEMU) tell(format string, args ...any) {
 }
 
 // sigkill ends the process as SIGKILL does: it is dead a few hundredths of a second later.
-func (q *QEMU) sigkill(detail string) {
+func (q *QEMU) sigkill(how local.Exit, detail string) {
 	if q.dying {
 		return
 	}
 	q.dying = true
 	q.server.w.s.After(q.server.w.s.Between(5*time.Millisecond, 60*time.Millisecond), func() {
-		q.end(local.ExitCrashed, detail)
+		q.end(how, detail)
 	})
 }
 

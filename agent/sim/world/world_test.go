@@ -209,7 +209,7 @@ func TestStorageLossPausesGuestsAndResumeWorksOnceItIsBack(t *testing.T) {
 			t.Errorf("start without storage: %v", err)
 		}
 		b.w.Server("a").MendStorage()
-		if err := h.Resume(ctx, "web", local.Marker{VM: "web"}); err != nil {
+		if err := h.Resume(ctx, "web", local.Marker{Pool: "p", VM: "web", Epoch: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if len(b.w.Image("web").Executing()) != 1 || b.w.Image("web").Starts != 1 {
