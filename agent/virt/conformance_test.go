@@ -16,11 +16,13 @@ import (
 )
 
 func TestLibvirtDoesWhatAHypervisorMust(t *testing.T) {
+	t.Parallel()
 	e := newRoad(t).edge()
 	localtest.Run(t, func(t *testing.T) localtest.Edge { return e })
 }
 
 func TestLibvirtMigratesAsAHypervisorMust(t *testing.T) {
+	t.Parallel()
 	e := newRoad(t).edge()
 	localtest.RunTransfers(t, func(t *testing.T) localtest.Edge { return e })
 }
