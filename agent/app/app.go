@@ -296,11 +296,14 @@ func (a *Agent) extendGuard(ctx context.Context, info lease.Info) error {
 // end that afterwards.
 func (a *Agent) Leave(ctx context.Context) error {
 	a.mu.Lock()
-	session, candidate := a.session, a.lead
+	session, candidate, rec := a.session, a.lead, a.rec
 	a.mu.Unlock()
 	if session == nil {
 		return nil
 	}
+	tctx, cancel := a.e.Clock.WithTimeout(ctx, transfersLimit)
+	rec.EndTransfers(tctx)
+	cancel()
 	if err := candidate.Resign(ctx); err != nil {
 		a.e.Log.Warn("resigning", "err", err)
 	}
@@ -313,6 +316,9 @@ func (a *Agent) GuardAnswers() bool {
 	defer a.mu.Unlock()
 	return a.facts.guard
 }
+
+// transfersLimit bounds how long a planned stop waits for the end of migrations that it gave up.
+const transfersLimit = 2 * time.Second
 
 // leadershipPoll bounds how long a change of leadership that nobody told of stays unseen.
 const leadershipPoll = time.Second

@@ -214,6 +214,30 @@ func (r *Reconciler) stopped(c *transfer) bool {
 	return c.gaveUp != ""
 }
 
+// EndTransfers has every transfer under way given up, and waits until none is left or ctx ends: an agent that is about to
+// stop would not see them end well. The VMs run on where they are.
+func (r *Reconciler) EndTransfers(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		var under []*transfer
+		for _, t := range r.vms {
+			if c := t.moving.call; c != nil && c.running {
+				under = append(under, c)
+			}
+		}
+		r.mu.Unlock()
+		if len(under) == 0 {
+			return
+		}
+		for _, c := range under {
+			r.giveUp(c, fmt.Sprintf("the agent of %s is being stopped", r.cfg.Server))
+		}
+		if r.cfg.Clock.Sleep(ctx, jobPoll/10) != nil {
+			return
+		}
+	}
+}
+
 func (r *Reconciler) giveUp(c *transfer, why string) {
 	r.mu.Lock()
 	if c.gaveUp == "" {

@@ -189,6 +189,9 @@ func (j *job) prepare() {
 	case j.src.state != stateRunning && j.src.state != statePaused, j.from.jobOf(j.m.VM) != j:
 		j.end(fmt.Errorf("domain %s cannot migrate in its state", j.m.VM))
 		return
+	case j.src.image.chain.copying:
+		j.end(fmt.Errorf("domain %s has an active block job", j.m.VM))
+		return
 	case j.to == nil || !j.linked() || !j.to.libvirtd:
 		j.end(errUnreachable)
 		return
