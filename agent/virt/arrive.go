@@ -28,7 +28,7 @@ func (a *Adapter) MakeReady(ctx context.Context) error {
 // mesh. pool.ErrRefused: libvirt is configured by a URI without one.
 func (a *Adapter) Socket() (string, error) {
 	if a.opt.URI == "" {
-		_, err := a.address()
+		_, err := a.addresses()
 		if err != nil {
 			return "", err
 		}

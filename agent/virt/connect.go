@@ -37,29 +37,46 @@ var loop = sync.OnceValue(func() error {
 	return nil
 })
 
-// address returns the URI to connect to.
-func (a *Adapter) address() (string, error) {
+// addresses returns the URIs to try, in order.
+func (a *Adapter) addresses() ([]string, error) {
 	if a.opt.URI != "" {
-		return a.opt.URI, nil
+		return []string{a.opt.URI}, nil
 	}
+	var found []string
 	for _, s := range a.opt.Sockets {
 		if _, err := os.Stat(s); err == nil {
-			return "qemu+unix:///system?socket=" + s, nil
+			found = append(found, "qemu+unix:///system?socket="+s)
 		}
 	}
-	return "", fmt.Errorf("no libvirt daemon: none of %s exists; is virtqemud or libvirtd running? %w",
-		strings.Join(a.opt.Sockets, ", "), pool.ErrUnavailable)
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no libvirt daemon: none of %s exists; is virtqemud or libvirtd running? %w",
+			strings.Join(a.opt.Sockets, ", "), pool.ErrUnavailable)
+	}
+	return found, nil
 }
 
-// dial connects. It may hang as long as the daemon does.
+// dial connects to the first daemon that answers: a socket may be left of one that is not used any more. It may hang
+// as long as a daemon does.
 func (a *Adapter) dial() (*libvirt.Connect, error) {
 	if err := loop(); err != nil {
 		return nil, err
 	}
-	uri, err := a.address()
+	all, err := a.addresses()
 	if err != nil {
 		return nil, err
 	}
+	var failed error
+	for _, uri := range all {
+		conn, err := a.dialTo(uri)
+		if err == nil {
+			return conn, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, failed
+}
+
+func (a *Adapter) dialTo(uri string) (*libvirt.Connect, error) {
 	conn, err := libvirt.NewConnect(uri)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", uri, failure(err, true))
