@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/agent/fence"
 	"github.com/holdfast-ha/holdfast/agent/guard"
+	"github.com/holdfast-ha/holdfast/agent/logind"
 	"github.com/holdfast-ha/holdfast/agent/mesh"
 	"github.com/holdfast-ha/holdfast/agent/setup"
 	"github.com/holdfast-ha/holdfast/agent/virt"
@@ -63,9 +64,11 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		func(s pool.ServerID) *tls.Config { return id.Client(string(s)) })
 	defer peers.Close()
 	ends := newTunnels(hv, clk, log)
+	machine := logind.New(logind.Options{Clock: clk, Log: log})
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
+		Machine:     machine,
 		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
 		Ready:    func(ctx context.Context) error { return db.check(ctx, origin) },
@@ -81,7 +84,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
-	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run,
+	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run, machine.Run,
 		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) }}, log)
 }
 

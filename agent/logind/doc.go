@@ -1,0 +1,14 @@
+// Package logind is this server's own power, through systemd-logind: it delays a shutdown or reboot until the agent has
+// its VMs out, and asks for one.
+//
+// A delay inhibitor is held all the time. logind tells of a shutdown by the signal PrepareForShutdown, waits until the
+// inhibitors are closed, at most InhibitDelayMaxSec (5 s by default; configs/logind-holdfast.conf raises it), and then
+// goes on. A process that dies closes its inhibitor, so a dead agent delays nothing.
+//
+// What kind of shutdown it is logind tells from systemd 255 on, by PrepareForShutdownWithMetadata. From older ones
+// every shutdown is taken for one that leaves the server off.
+//
+// What it does not do: stop anything. That is the agent's work; see package app.
+//
+// Source: org.freedesktop.login1(5), systemd.io/INHIBITOR_LOCKS.
+package logind
