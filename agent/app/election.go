@@ -37,8 +37,21 @@ func (a *Agent) mayLead(context.Context) bool {
 	if !ok || !snap.Roster.Lets(a.cfg.Server) {
 		return false
 	}
-	if _, waits := a.waits(); waits && snap.Roster.Revision != 0 {
+	// Who leads already was elected before there was a roster, and so before anybody could be asked for a promise.
+	if _, waits := a.waits(); waits && snap.Roster.Revision != 0 && !a.leading() {
 		return false
 	}
 	return snap.Members.Len() <= 1 || (!s.Removing && !s.ShuttingDown)
+}
+
+// leading reports whether this agent leads.
+func (a *Agent) leading() bool {
+	a.mu.Lock()
+	candidate := a.lead
+	a.mu.Unlock()
+	if candidate == nil {
+		return false
+	}
+	_, leads := candidate.Leading()
+	return leads
 }
