@@ -147,6 +147,55 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 	}
 }
 
+func TestTheGuardOutlivesTheVMsAndTheAgentGoesBeforeThem(t *testing.T) {
+	for unit, words := range map[string][]string{
+		"holdfast-agent.service": {"After=virt-guest-shutdown.target", "After=network-online.target remote-fs.target holdfast-guard.service"},
+		"holdfast-guard.service": {"Before=holdfast-agent.service virt-guest-shutdown.target libvirtd.service"},
+	} {
+		for _, w := range words {
+			if !strings.Contains(read(t, unit), w) {
+				t.Errorf("%s lacks %q", unit, w)
+			}
+		}
+	}
+}
+
+// The agent gives up moving VMs a stop limit and 15 s before logind does; the longest usual stop limit is minutes.
+func TestLogindWaitsForLongerThanGuestsNeedToShutDown(t *testing.T) {
+	m := regexp.MustCompile(`(?m)^InhibitDelayMaxSec=(\d+)$`).FindStringSubmatch(read(t, "logind-holdfast.conf"))
+	if m == nil {
+		t.Fatal("no InhibitDelayMaxSec")
+	}
+	d, err := time.ParseDuration(m[1] + "s")
+	if err != nil || d < 5*pool.DefaultConfig("x", "").StopLimit {
+		t.Errorf("InhibitDelayMaxSec is %v (%v)", d, err)
+	}
+}
+
+func TestSystemdAcceptsThatLibvirtGuestsDoesNothing(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	dir := t.TempDir()
+	unit := filepath.Join(dir, "libvirt-guests.service")
+	if err := os.MkdirAll(unit+".d", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// As libvirt ships it, apart from the program.
+	text := "[Unit]\nDescription=Suspend/Resume Running libvirt Guests\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/echo start\nExecReload=/bin/echo reload\nExecStop=/bin/echo stop\nTimeoutStopSec=0\n"
+	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(unit+".d", "holdfast.conf"), []byte(read(t, "libvirt-guests-holdfast.conf")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", unit).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "libvirt-guests") {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
 func TestTheAppArmorRulesAreAccepted(t *testing.T) {
 	parser, err := exec.LookPath("apparmor_parser")
 	if err != nil {
