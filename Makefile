@@ -165,6 +165,7 @@ bench: build ## measure: benchmarks here and, as root on Debian, figures of the 
 lab-bench: build lab-deps ## figures of the lab: N=20 power losses each at T=5s and T=3s, and an idle pool (root, 15 minutes)
 	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --ttl 5s
 	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --ttl 3s
+	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --power
 	HOLDFAST_LAB_NAME=bench test/lab/lab bench idle
 
 ## Try it
@@ -188,7 +189,7 @@ lab-test: build tools lab-deps ## end-to-end tests on real libvirt and QEMU (roo
 .PHONY: lab-matrix
 lab-matrix: build lab-deps ## live migration with every part killed at every phase (root, long)
 	@grep -rqs '^func TestMatrix' test/lab || { echo "lab-matrix: this release has no migration matrix" >&2; exit 1; }
-	HOLDFAST_LAB=1 $(GO) test -tags $(TAGS) -count=1 -v -timeout=0 -run '^TestMatrix' ./test/lab/... -matrix
+	HOLDFAST_LAB=1 $(GO) test -tags $(TAGS) -count=1 -v -timeout=0 -run '^TestMatrix' ./test/lab/e2e -matrix $(if $(TABLE),-matrix.table=$(TABLE))
 
 .PHONY: lab-deps
 lab-deps: ## install with apt what the lab needs (root, Debian)

@@ -25,8 +25,8 @@ func TestServerWhoseAgentAndGuardDiedIsSwitchedOffBeforeItsVMsStartElsewhere(t *
 	b.must(s.Kill(within(t, 5*time.Second), lab.Guard))
 	b.must(s.Kill(within(t, 5*time.Second), lab.Agent))
 	next, old := b.restarted(vm, at), b.lives(vm)[0]
-	if next.Server == victim || s.On() {
-		t.Errorf("%s runs on %s; %s is on: %v", vm, next.Server, victim, s.On())
+	if next.Server == victim {
+		t.Errorf("%s runs on %s again", vm, victim)
 	}
 	t.Logf("agent and guard killed %s, power cut %v later, %s executes on %s %v later", clock(at),
 		old.Died.Sub(at).Round(time.Millisecond), vm, next.Server, next.Spans[0].From.Sub(at).Round(time.Millisecond))
@@ -38,9 +38,36 @@ func TestServerWhoseAgentAndGuardDiedIsSwitchedOffBeforeItsVMsStartElsewhere(t *
 		t.Errorf("the history does not tell that fence_lab reported off:\n%s", b.report())
 	}
 
-	// It is left off until somebody switches it on, and then it takes part again.
-	b.on(victim)
+	// It is switched on again, and then it takes part again.
 	b.must(b.p.UntilUp(within(t, 40*time.Second)))
+	b.noDomain(victim, vm)
+	b.startedTimes(vm, 2)
+}
+
+func TestSilentServerIsSwitchedOffBeforeItsLeaseEndsAndOnAgain(t *testing.T) {
+	b := prepare(t)
+	victim := b.other(b.leader())
+	b.switchable(victim)
+	vm := b.launch("ha", victim, "ha=on")
+	b.settle(vm)
+
+	session := b.session(victim)
+	at := time.Now()
+	b.must(b.server(victim).Cut(within(t, 5*time.Second), lab.CutAll))
+	next := b.restarted(vm, at)
+	old := b.lives(vm)[0]
+	took := next.Spans[0].From.Sub(at)
+	t.Logf("cut off %s, power cut %v later, %s executes on %s %v later", clock(at), old.Died.Sub(at).Round(time.Millisecond), vm, next.Server, took.Round(time.Millisecond))
+	b.diedBefore(vm, old, next)
+	b.rising(vm)
+	if !strings.Contains(b.report(), victim+" is suspect") {
+		t.Errorf("the history does not tell that %s was suspect:\n%s", victim, b.report())
+	}
+	b.must(b.server(victim).Heal(within(t, 5*time.Second)))
+	b.must(b.p.UntilUp(within(t, 60*time.Second)))
+	if b.session(victim) == session {
+		t.Errorf("%s has the session of before, so its power was not cut", victim)
+	}
 	b.noDomain(victim, vm)
 	b.startedTimes(vm, 2)
 }

@@ -21,13 +21,17 @@ type Failover struct {
 	TTL  time.Duration
 	// Seed draws the pauses before each power loss. A fixed pause locks onto timers and gives falsely tight figures.
 	Seed uint64
-	Out  io.Writer
+	// Power gives every server a power switch that acts at once. Members lose power then, and neither leader.
+	Power bool
+	Out   io.Writer
 }
 
 // Targets of the median, over the lease time. Source: docs/safety.md, "Lease budget".
 const (
 	targetMember = 1500 * time.Millisecond
 	targetLeader = 4 * time.Second
+	// targetPower is over nothing: a suspect's lease is not waited for.
+	targetPower = 3 * time.Second
 )
 
 // vm is the one that is measured: it is always on the server that loses power next.
@@ -41,11 +45,25 @@ func (f Failover) Measure(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	defer p.Close()
+	if f.Power {
+		bmc, err := l.ServeBMC(ctx)
+		if err != nil {
+			return err
+		}
+		defer bmc.Close()
+		if err := f.fenceable(ctx, l, p); err != nil {
+			return err
+		}
+	}
 	random := rand.New(rand.NewPCG(f.Seed, 1))
-	fmt.Fprintf(f.Out, "failover, T = %v, %d runs, seed %d: power loss to QEMU executing elsewhere\n", f.TTL, f.Runs, f.Seed)
+	how := ""
+	if f.Power {
+		how = " with power fencing"
+	}
+	fmt.Fprintf(f.Out, "failover%s, T = %v, %d runs, seed %d: power loss to QEMU executing elsewhere\n", how, f.TTL, f.Runs, f.Seed)
 	var all []run
 	for i := range f.Runs {
-		r, err := f.once(ctx, l, p, random, i%2 == 1)
+		r, err := f.once(ctx, l, p, random, i%2 == 1 && !f.Power)
 		if err != nil {
 			return fmt.Errorf("run %d: %w", i+1, err)
 		}
@@ -159,6 +177,11 @@ func (f Failover) ready(ctx context.Context, l *lab.Lab, p *holdfast.Pool, etcdL
 		return nil, err
 	}
 	name := v.GetClaim().GetServer()
+	if f.Power {
+		if name, err = f.offTheLeader(ctx, l, p, name); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.placeEtcdLeader(ctx, l, p, name, etcdLeads); err != nil {
 		return nil, err
 	}

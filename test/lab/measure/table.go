@@ -25,15 +25,20 @@ func spread(all []time.Duration) (least, median, most time.Duration) {
 func (f Failover) table(all []run) {
 	w := tabwriter.NewWriter(f.Out, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(w, "\nT\tDEAD SERVER WAS\tRUNS\tMIN\tMEDIAN\tMAX\tTARGET (MEDIAN)\tMET\n")
-	for _, kind := range []struct {
+	type kind struct {
 		name   string
 		target time.Duration
 		is     func(run) bool
-	}{
+	}
+	kinds := []kind{
 		{"not the etcd leader", f.TTL + targetMember, func(r run) bool { return !r.etcdLeads }},
 		{"the etcd leader", f.TTL + targetLeader, func(r run) bool { return r.etcdLeads }},
 		{"of these: the pool leader, not etcd's", 0, func(r run) bool { return r.leads && !r.etcdLeads }},
-	} {
+	}
+	if f.Power {
+		kinds = []kind{{"a member with power fencing", targetPower, func(run) bool { return true }}}
+	}
+	for _, kind := range kinds {
 		var took []time.Duration
 		for _, r := range all {
 			if kind.is(r) {

@@ -25,6 +25,7 @@ func bench(ctx context.Context, l *lab.Lab, args []string) (err error) {
 	runs := flags.Int("runs", 20, "how many servers lose power")
 	ttl := flags.Duration("ttl", 5*time.Second, "the pool's lease time")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano())%1_000_000, "draws the pauses")
+	power := flags.Bool("power", false, "every server has a power switch that acts at once")
 	length := flags.Duration("for", time.Minute, "how long an idle pool is looked at")
 	if err := flags.Parse(args[1:]); err != nil || flags.NArg() > 0 {
 		return fmt.Errorf("%w: %w", errUsage, err)
@@ -45,7 +46,7 @@ func bench(ctx context.Context, l *lab.Lab, args []string) (err error) {
 	}()
 	switch args[0] {
 	case "failover":
-		return measure.Failover{Runs: *runs, TTL: *ttl, Seed: *seed, Out: os.Stdout}.Measure(ctx, l)
+		return measure.Failover{Runs: *runs, TTL: *ttl, Seed: *seed, Power: *power, Out: os.Stdout}.Measure(ctx, l)
 	case "idle":
 		return measure.Idle{For: *length, Out: os.Stdout}.Measure(ctx, l)
 	}

@@ -37,7 +37,7 @@ func commands() []command {
 		{"counter", "NAME", "what the VM wrote to its disk last, and its boots", counter},
 		{"bmc", "", "serve the servers' power switches to fence_lab, until interrupted", bmc},
 		{"fence", "fails|works SERVER", "make that server's power switch answer with an error; mend it", fence},
-		{"bench", "failover|idle [--runs N] [--ttl 5s] [--seed N]", "measure on a lab of its own: power loss to running elsewhere; what an idle agent costs", bench},
+		{"bench", "failover|idle [--runs N] [--ttl 5s] [--power] [--seed N]", "measure on a lab of its own: power loss to running elsewhere; what an idle agent costs", bench},
 		{"watch", "", "print who executes what, as it changes, until interrupted", watch},
 	}
 }
