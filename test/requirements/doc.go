@@ -6,7 +6,7 @@
 // issue that is no item ("A-leader-power-off"). Checks, separated by spaces:
 //
 //	test:./pkg/lease:TestName    a Go test, or TestName/subtest, of that package
-//	labtest:TestName             a Go test anywhere below ./test/lab
+//	labtest:TestName             a Go test anywhere below ./test/lab, or in ./agent/virt
 //	bench:./pkg/plan:BenchName   a Go benchmark; it must exist, it is not run
 //	cmd:make demo                a make target or a file; it must exist
 //

@@ -56,8 +56,8 @@ func (s *source) hasFunc(folder, name string) (bool, error) {
 	return names[name], nil
 }
 
-// labFolder returns the folder below the lab whose tests declare the name, or
-// "" if there is none.
+// labFolder returns the folder below the lab, or else of the libvirt adapter,
+// whose tests declare the name, or "" if there is none.
 func (s *source) labFolder(name string) (string, error) {
 	found := ""
 	top := filepath.Join(s.root, s.labDir)
@@ -79,8 +79,17 @@ func (s *source) labFolder(name string) (string, error) {
 		}
 		return err
 	})
-	return found, err
+	if err != nil || found != "" {
+		return found, err
+	}
+	if has, err := s.hasFunc(labToo, name); err != nil || !has {
+		return "", err
+	}
+	return labToo, nil
 }
+
+// labToo is the other folder whose tests `make lab-test` runs: those of the libvirt adapter.
+const labToo = "./agent/virt"
 
 // hasCommand says whether the command can be there: a target of the Makefile,
 // a file of the tree, or one of the two binaries the Makefile builds.
