@@ -29,8 +29,10 @@ type Edges struct {
 	Store      kv.Store
 	Leases     kv.Leases
 	LeaseState lease.StateStore
-	Hypervisor local.Hypervisor
-	Needs      local.Needs
+	// FormerSession keeps a session that was handed over for a later boot; nil: nobody does.
+	FormerSession lease.StateStore
+	Hypervisor    local.Hypervisor
+	Needs         local.Needs
 	// Drifts compares what runs with what is registered; nil: nobody does.
 	Drifts local.Drifts
 	// NoPause says why VMs that start here cannot be paused by the guard; nil: they can.
@@ -249,7 +251,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	session := lease.New(lease.Config{
 		Server: a.cfg.Server, MemberKey: keys.Member(a.cfg.Server), Incarnation: snap.Config.Incarnation, Timing: timing,
 		Value: a.memberValue, Extend: a.extendGuard, Failed: a.renewalFailed, Store: a.e.Store, Leases: a.e.Leases, Clock: a.e.Clock,
-		State: a.e.LeaseState, Log: a.e.Log,
+		State: a.e.LeaseState, Former: a.e.FormerSession, Log: a.e.Log,
 	})
 	rec := local.New(local.Config{
 		Server: a.cfg.Server, Clock: a.e.Clock, Pool: a.data, Session: a, Hypervisor: a.e.Hypervisor, Guard: a.e.Guard, Peers: a.e.Peers, Drifts: a.e.Drifts,

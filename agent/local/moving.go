@@ -71,7 +71,7 @@ func decideMigrating(v View) Decision {
 	case m.FrozenAt != 0 && !v.Now.Before(m.FrozenAt.Add(frozenKill)):
 		return do(StepKill, fmt.Sprintf("its guest stood still for %v for the end of a copy that did not come", frozenKill))
 	}
-	if v.GuardPaused && !(own && m.Running) && m.JobAt != 0 && !m.JobRunning {
+	if v.GuardPaused && (!own || !m.Running) && m.JobAt != 0 && !m.JobRunning {
 		return decidePaused(v) // no job will let it go on
 	}
 	if next := decideGuard(v); next.Step != StepNone && !v.GuardPaused { // a new hold would make the guard forget the pause

@@ -153,7 +153,9 @@ func TestHowAMigrationEndsFollowsFromTheClaim(t *testing.T) {
 	}{
 		{"held by the destination", begun(func(w *plantest.World, c *pool.Claim, _ *pool.Operation) { handed(w, c) }), pool.OutcomeDone, ""},
 		{"back at its source", begun(func(_ *plantest.World, c *pool.Claim, _ *pool.Operation) { c.Detail = "the link broke" }), pool.OutcomeFailed, "the link broke"},
-		{"back at its source, as asked", begun(func(_ *plantest.World, c *pool.Claim, op *pool.Operation) { c.Detail, op.Cancel = "cancelled on request", true }), pool.OutcomeCancelled, "runs on"},
+		{"back at its source, as asked", begun(func(_ *plantest.World, c *pool.Claim, op *pool.Operation) {
+			c.Detail, op.Cancel = "cancelled on request", true
+		}), pool.OutcomeCancelled, "runs on"},
 		{"ended on the way", begun(func(_ *plantest.World, c *pool.Claim, _ *pool.Operation) {
 			c.Server, c.Session, c.Phase, c.Cause, c.Detail = "", 0, pool.PhaseUnassigned, pool.CauseMigrationFailed, "no proof"
 		}), pool.OutcomeFailed, "starts anew"},
