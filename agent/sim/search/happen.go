@@ -24,6 +24,10 @@ func (m *maker) fault() {
 	case n < 12:
 		m.say("%s %s", pick(m, []string{"vm crash", "guest shutdown", "guest panic"}), pick(m, m.vms))
 	case n < 19:
+		if m.at/time.Millisecond%3 == 0 {
+			m.allCut()
+			break
+		}
 		m.say("etcd down")
 		m.later(60, "etcd up")
 	case n < 24 && len(m.servers) > 2:
@@ -33,6 +37,17 @@ func (m *maker) fault() {
 	default:
 		m.serverFault()
 	}
+}
+
+// allCut takes every server's way to etcd, which goes on: sessions end there while VMs run on by promises.
+func (m *maker) allCut() {
+	for _, s := range m.servers {
+		m.say("cut %s etcd", s)
+	}
+	if m.chance(40) {
+		m.later(80, "heal "+pick(m, m.servers))
+	}
+	m.later(60, "heal all")
 }
 
 func (m *maker) serverFault() {
