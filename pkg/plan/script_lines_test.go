@@ -257,6 +257,9 @@ func (s *script) operation(w words) {
 			op.Kind = k
 		}
 	}
+	if op.VM == "-" {
+		op.VM = "" // it is about the server
+	}
 	op.StartEpoch = s.world.Claims[op.VM].Epoch
 	s.world.PutOperation(op)
 }
