@@ -167,6 +167,11 @@ lab-bench: build lab-deps ## figures of the lab: N=20 power losses each at T=5s 
 	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --ttl 3s
 	HOLDFAST_LAB_NAME=bench test/lab/lab bench failover --runs $(or $(N),20) --power
 	HOLDFAST_LAB_NAME=bench test/lab/lab bench idle
+	HOLDFAST_LAB_NAME=bench test/lab/lab bench migrate --runs $(or $(N),20)
+
+.PHONY: lab-tour
+lab-tour: build lab-deps ## one busy guest moves N=50 times round the servers of a lab: no count lost (root, 6 minutes)
+	HOLDFAST_LAB_NAME=tour test/lab/lab bench tour --runs $(or $(N),50)
 
 ## Try it
 

@@ -22,7 +22,7 @@ func bench(ctx context.Context, l *lab.Lab, args []string) (err error) {
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	runs := flags.Int("runs", 20, "how many servers lose power")
+	runs := flags.Int("runs", 20, "how many servers lose power, or how often a guest moves")
 	ttl := flags.Duration("ttl", 5*time.Second, "the pool's lease time")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano())%1_000_000, "draws the pauses")
 	power := flags.Bool("power", false, "every server has a power switch that acts at once")
@@ -47,6 +47,10 @@ func bench(ctx context.Context, l *lab.Lab, args []string) (err error) {
 	switch args[0] {
 	case "failover":
 		return measure.Failover{Runs: *runs, TTL: *ttl, Seed: *seed, Power: *power, Out: os.Stdout}.Measure(ctx, l)
+	case "migrate":
+		return measure.Migrate{Runs: *runs, Out: os.Stdout}.Measure(ctx, l)
+	case "tour":
+		return measure.Tour{Runs: *runs, Out: os.Stdout}.Measure(ctx, l)
 	case "idle":
 		return measure.Idle{For: *length, Out: os.Stdout}.Measure(ctx, l)
 	}
