@@ -116,7 +116,7 @@ func inBubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t,
 func TestAllOthersOnTheRosterAreAskedAndTheGuardIsToldFromWhenTheyWereAsked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		r := newRig(t, three())
-		r.answers["s3"] = func(context.Context) (bool, string, error) { time.Sleep(400 * time.Millisecond); return true, "", nil }
+		r.answers["s3"] = func(context.Context) (bool, string, error) { pass(400 * time.Millisecond); return true, "", nil }
 		asked := r.clock.Now()
 		if st := r.step(); st.Word != failsafe.Holds || !strings.Contains(st.Text, "VMs keep running, nothing can be changed or recovered") {
 			t.Errorf("it stands at %+v", st)
@@ -146,7 +146,7 @@ func TestOneMissingOrDifferentAnswerProlongsNothing(t *testing.T) {
 				r := newRig(t, three())
 				r.answers["s2"] = answer
 				r.step()
-				time.Sleep(2 * time.Second)
+				pass(2 * time.Second)
 				if st := r.step(); st.Word != failsafe.Fails || !strings.Contains(st.Text, "s2: ") {
 					t.Errorf("it stands at %+v", st)
 				}
@@ -215,7 +215,7 @@ func TestASessionYoungerThanTheKnownRosterIsNotProlonged(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.told = nil
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if r.step(); len(r.told) != 2 {
 			t.Errorf("with a roster read since, the guard was told %+v", r.told)
 		}
@@ -241,7 +241,7 @@ func TestRoundsFollowEachOtherAsLongAsTheTroubleLasts(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = r.keep.Run(ctx) }()
 		for range 3600 {
-			time.Sleep(time.Second)
+			pass(time.Second)
 			if !r.keep.Prolonged(r.clock.Now()) {
 				t.Fatalf("nothing is prolonged: %+v", r.keep.State())
 			}
@@ -259,9 +259,12 @@ func TestWhatTheGuardRefusesIsSaid(t *testing.T) {
 		r := newRig(t, three())
 		r.refuse = guard.ErrLate
 		r.step()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if st := r.step(); st.Word != failsafe.Fails || !strings.Contains(st.Text, "stop time is not ahead") {
 			t.Errorf("it stands at %+v", st)
 		}
 	})
 }
+
+// pass lets the bubble's time go by.
+func pass(d time.Duration) { _ = clock.Real().Sleep(context.Background(), d) }

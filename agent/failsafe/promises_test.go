@@ -63,11 +63,11 @@ func TestAPromiseBindsForAsLongAsItWasAskedFor(t *testing.T) {
 		if ok, why := p.Ask(t.Context(), 6*time.Second); !ok {
 			t.Fatalf("not promised: %s", why)
 		}
-		time.Sleep(6*time.Second - 1)
+		pass(6*time.Second - 1)
 		if !isBound(p) {
 			t.Error("not bound just before it is over")
 		}
-		time.Sleep(1)
+		pass(1)
 		if isBound(p) {
 			t.Error("bound when it is over")
 		}
@@ -88,9 +88,9 @@ func TestAPromiseIsKeptAfterEtcdIsBack(t *testing.T) {
 		e := &etcd{down: true}
 		p := newPromises(e, failsafe.Rules{})
 		p.Ask(t.Context(), 6*time.Second)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		e.set(false)
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		if !isBound(p) {
 			t.Error("dropped when etcd was back")
 		}
@@ -102,7 +102,7 @@ func TestAShorterPromiseDoesNotShortenALongerOne(t *testing.T) {
 		p := newPromises(&etcd{down: true}, failsafe.Rules{})
 		p.Ask(t.Context(), 20*time.Second)
 		p.Ask(t.Context(), 6*time.Second)
-		time.Sleep(15 * time.Second)
+		pass(15 * time.Second)
 		if !isBound(p) {
 			t.Error("the longer promise was forgotten")
 		}
@@ -131,7 +131,7 @@ func TestASignOfLifeOfEtcdHasItLookAnew(t *testing.T) {
 		e := &etcd{down: true}
 		p := newPromises(e, failsafe.Rules{})
 		p.Ask(t.Context(), 6*time.Second)
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		e.set(false)
 		if ok, _ := p.Ask(t.Context(), 6*time.Second); ok {
 			t.Error("promised though etcd was heard of")
@@ -168,7 +168,7 @@ func TestAnAgentThatHasJustStartedWaitsAsLongAsItMayHavePromised(t *testing.T) {
 		if want := now().Add(timing().TTL + timing().Settle); !waits || until != want {
 			t.Errorf("waits %v until %v, want %v", waits, until, want)
 		}
-		time.Sleep(timing().TTL + timing().Settle)
+		pass(timing().TTL + timing().Settle)
 		if _, waits := p.Waits(timing(), 0); waits {
 			t.Error("still waits after T + L")
 		}

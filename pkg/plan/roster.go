@@ -170,9 +170,9 @@ func (p *planner) over(s *server) bool {
 func changes(was, is pool.Roster) string {
 	var inForce, pending, gone []pool.ServerID
 	for _, id := range slices.Sorted(maps.Keys(is.Standing)) {
-		switch st := is.Standing[id]; {
-		case st == was.Standing[id]:
-		case st == pool.StandingInForce:
+		switch st := is.Standing[id]; st {
+		case was.Standing[id]:
+		case pool.StandingInForce:
 			inForce = append(inForce, id)
 		default:
 			pending = append(pending, id)
