@@ -138,6 +138,10 @@ func (m *Model) serverDetail(s *pb.ServerView) lines {
 	if serverIs(s, pb.ServerState_SERVER_STATE_LOST) && !serverIs(s, pb.ServerState_SERVER_STATE_FENCED) {
 		l = append(l, m.fencingAdvice(s)...)
 	}
+	if f := m.failoverOf(s); f != nil {
+		l = append(l, f.lines(m)...)
+		l.gap()
+	}
 	l.fact("address", d.GetAddress())
 	if member != nil {
 		l.fact("agent", joinParts(member.GetVersion(), "since "+clockTime(m.now, member.GetSince())))
@@ -218,7 +222,7 @@ func (m *Model) operationDetail(o *pb.Operation) lines {
 	l.fact("took", stopwatch(m.took(o)))
 	l.fact("id", o.GetId())
 	if o.GetKind() == pb.OperationKind_OPERATION_KIND_FAILOVER {
-		l = append(l, m.failoverTable(o)...)
+		l = append(l, m.failoverAt(o.GetServer(), o.GetRequested().GetAt().AsTime()).lines(m)...)
 	}
 	l = append(l, m.parts(o)...)
 	return append(l, m.history(func(e *pb.Event) bool { return e.GetOperation() == o.GetId() })...)
@@ -236,32 +240,6 @@ func (m *Model) parts(o *pb.Operation) lines {
 		return nil
 	}
 	return append(lines{nil, []piece{{title, "VMS"}}}, l...)
-}
-
-// failoverTable shows what has become of each VM of a failed server, as the pool tells it: who was restarted where,
-// who waits and why, and for how long each was down.
-func (m *Model) failoverTable(o *pb.Operation) lines {
-	var l lines
-	begin := o.GetRequested().GetAt().AsTime()
-	for _, v := range m.shown().VMs {
-		was := v.GetClaim().GetLastServer() == o.GetServer() || v.GetClaim().GetServer() == o.GetServer()
-		if !was {
-			continue
-		}
-		downFor := ""
-		switch {
-		case v.GetStatus() == isRunning && v.GetSince().AsTime().After(begin):
-			downFor = seconds(v.GetSince().AsTime().Sub(begin))
-		case v.GetStatus() != isRunning && v.GetStatus() != isStopped:
-			downFor = seconds(m.took(o))
-		}
-		l.row(piece{plain, pad(v.GetVm().GetId(), 18)}, piece{plain, pad(word(v.GetVm().GetPriority()), 8)}, piece{plain, pad(dash(v.GetClaim().GetServer()), 10)},
-			piece{vmTone(v.GetStatus()), pad(word(v.GetStatus()), 11)}, piece{plain, pad(downFor, 9)}, piece{dim, v.GetReason()})
-	}
-	if len(l) == 0 {
-		return nil
-	}
-	return append(lines{nil, []piece{{dim, pad("VM", 18) + pad("PRIO", 8) + pad("TO", 10) + pad("STATE", 11) + pad("DOWN", 9) + "WHY"}}}, l...)
 }
 
 // pad fills s to w cells and one more.

@@ -120,14 +120,15 @@ func (r region) cut(x, y, w int, t tone, s string) int {
 	return r.put(x+min(end, w-2), y, t, "..")
 }
 
-// highlight reverses a whole row.
+// highlight reverses a whole row, without its colours.
 func (r region) highlight(y int) {
 	if y < 0 || y >= r.h {
 		return
 	}
 	row := (r.y+y)*r.g.w + r.x
 	for i := row; i < row+r.w; i++ {
-		r.g.cells[i].reverse = true
+		// In one look: a row of many colours, each reversed, cannot be read.
+		r.g.cells[i].reverse, r.g.cells[i].tone = true, plain
 	}
 }
 

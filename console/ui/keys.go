@@ -165,8 +165,8 @@ func (m *Model) escape() {
 		m.zoom = false
 	case m.still != nil:
 		m.freezeDisplay()
-	case m.banner.shown:
-		m.banner.shown = false
+	default:
+		m.sendAway()
 	}
 }
 

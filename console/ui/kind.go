@@ -173,6 +173,9 @@ type list struct {
 	// told is the view that ids were made for.
 	told  *feed.View
 	dirty bool
+	// moved: the cursor was put where it is. Until then it stays on the first row, which in lists of what happened is
+	// the newest.
+	moved bool
 	// resting: the order is not what it should be, because rows must not jump now.
 	resting bool
 }
@@ -205,6 +208,9 @@ func (l *list) refresh(m *Model, v *feed.View, rest bool) (sorted bool) {
 		}
 	}
 	l.ids, l.told, l.dirty = fresh, v, false
+	if !l.moved && len(l.ids) > 0 {
+		l.cursor = l.ids[0]
+	}
 	if l.index() < 0 {
 		l.cursor = ""
 		if n := len(l.ids); n > 0 {
@@ -335,7 +341,7 @@ func (l *list) move(n int) {
 		return
 	}
 	i := min(max(max(l.index(), 0)+n, 0), len(l.ids)-1)
-	l.cursor = l.ids[i]
+	l.cursor, l.moved = l.ids[i], i > 0
 }
 
 // scroll makes the cursor visible in h rows.

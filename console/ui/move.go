@@ -170,12 +170,15 @@ func (p *migration) lines(m *Model) lines {
 				verdict = "ok, recommended"
 			}
 		}
-		l.row(piece{accent, mark}, piece{plain, pad(c.GetServer(), 12)}, piece{plain, pad(free, 15)}, piece{plain, pad(dash(c.GetN1After()), 16)}, piece{t, verdict})
+		l.row(piece{accent, mark}, piece{plain, pad(c.GetServer(), 12)}, piece{plain, pad(free, 15)}, piece{plain, pad(verdictWord(c.GetN1After()), 16)}, piece{t, verdict})
 	}
 	l.gap()
-	l.add(plain, fmt.Sprintf("Moves 1 VM. N+1: %s -> %s. j k choose the target, e all reasons.", dash(p.reply.GetN1Before()), dash(p.target(id).GetN1After())))
+	l.add(plain, fmt.Sprintf("Moves 1 VM. N+1: %s -> %s. j k choose the target, e all reasons.", verdictWord(p.reply.GetN1Before()), verdictWord(p.target(id).GetN1After())))
 	return l
 }
+
+// verdictWord is a verdict's code as people read it: AT_RISK is "AT RISK".
+func verdictWord(s string) string { return dash(strings.ReplaceAll(s, "_", " ")) }
 
 // batch is one line for each VM with its target, what cannot move last.
 func (p *migration) batch(m *Model) lines {

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -52,13 +53,10 @@ func (c *confirm) answer(m *Model, a Answer) {
 	}
 	c.planned.ready = true
 	stop := c.stop()
-	before := c.weight
-	if c.weight = max(c.act.weigh(m, c.ids), c.plan.weigh()); c.weight != before {
-		for i, s := range c.stops() {
-			if s == stop {
-				c.focus = i
-			}
-		}
+	c.weight = max(c.act.weigh(m, c.ids), c.plan.weigh())
+	c.focus = max(slices.Index(c.stops(), stop), 0)
+	if !c.everReady {
+		c.focus = 0 // the first field, or Cancel if there is none
 	}
 	c.notice(m)
 }

@@ -12,6 +12,8 @@ import (
 type bannerState struct {
 	operation string
 	shown     bool
+	// away are the failovers whose banner was sent away, by server, with when each was lost.
+	away map[string]time.Time
 }
 
 // banner is a full-width line below the tabs.
@@ -45,14 +47,44 @@ func (m *Model) banners() []banner {
 		out = append(out, banner{alarm, fmt.Sprintf("HA FROZEN%s: nothing is fenced, moved or restarted, %s", byWhom(m.now, c.GetFrozenMark()), plural(m.index.unprotected, "unprotected VM"))})
 	}
 	for _, s := range v.Servers {
-		if b, ok := m.lostBanner(s, c); ok && len(out) < 4 {
+		if len(out) >= 4 {
+			break
+		}
+		if b, ok := m.lostBanner(s, c); ok {
 			out = append(out, b)
+		} else if f := m.failoverShown(s); f != nil && c.GetHa() && !c.GetFrozen() {
+			out = append(out, banner{busy, f.sentence(m) + "  (Enter on it: all of it)"})
 		}
 	}
 	if op := m.bannerOperation(v); op != nil && m.banner.shown && len(out) < 4 {
 		out = append(out, banner{busy, m.failoverText(op)})
 	}
 	return out
+}
+
+// failoverShown is the failover of a server that the banner speaks of; nil: none, or it was sent away.
+func (m *Model) failoverShown(s *pb.ServerView) *failover {
+	f := m.failoverOf(s)
+	if f == nil || f.over(m.now) || m.banner.away[f.server].Equal(f.lost) {
+		return nil
+	}
+	return f
+}
+
+// sendAway takes the banners of failovers away; false if there were none.
+func (m *Model) sendAway() bool {
+	were := m.banner.shown
+	m.banner.shown = false
+	for _, s := range m.shown().Servers {
+		if f := m.failoverShown(s); f != nil {
+			if m.banner.away == nil {
+				m.banner.away = map[string]time.Time{}
+			}
+			m.banner.away[f.server] = f.lost
+			were = true
+		}
+	}
+	return were
 }
 
 func (m *Model) staleText() string {
@@ -101,7 +133,7 @@ func (m *Model) scenes(before *feed.View) {
 			continue
 		}
 		if m.banner.operation != o.GetId() {
-			m.banner = bannerState{operation: o.GetId(), shown: true}
+			m.banner.operation, m.banner.shown = o.GetId(), true
 		}
 	}
 	if o := m.bannerOperation(m.view); o != nil && o.GetFinished() != nil && m.now.Sub(o.GetFinished().AsTime()) > 30*time.Second {

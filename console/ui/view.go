@@ -367,7 +367,11 @@ func (m *Model) drawList(r region, l *list, focused bool) {
 		}
 	}
 	rows := r.sub(0, y+1, r.w, r.h-y-1)
-	l.scroll(rows.h)
+	if focused {
+		l.scroll(rows.h)
+	} else if l.kind == eventKind || l.kind == operationKind {
+		l.top = 0
+	}
 	v := m.shown()
 	stale := m.stale()
 	for i := 0; i < rows.h && l.top+i < len(l.ids); i++ {

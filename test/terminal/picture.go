@@ -158,7 +158,7 @@ func (p Picture) PNG(w io.Writer) error {
 		n := len([]rune(r.text))
 		draw.Draw(img, image.Rect(x, y, x+n*cellWidth, y+cellHeight), image.NewUniform(r.bg), image.Point{}, draw.Src)
 		for i, c := range []rune(r.text) {
-			if block(img, image.Rect(x+i*cellWidth, y, x+(i+1)*cellWidth, y+cellHeight), c, r.fg) {
+			if block(img, image.Rect(x+i*cellWidth, y, x+(i+1)*cellWidth, y+cellHeight), c, r.fg, r.bg) {
 				continue
 			}
 			d := font.Drawer{Dst: img, Src: image.NewUniform(r.fg), Face: regular, Dot: fixed.P(x+i*cellWidth, y+cellHeight-5)}
@@ -172,7 +172,7 @@ func (p Picture) PNG(w io.Writer) error {
 }
 
 // block draws the characters of bars and frames, which must meet without gaps.
-func block(img draw.Image, r image.Rectangle, c rune, fg color.RGBA) bool {
+func block(img draw.Image, r image.Rectangle, c rune, fg, bg color.RGBA) bool {
 	fill := func(r image.Rectangle, c color.RGBA) { draw.Draw(img, r, image.NewUniform(c), image.Point{}, draw.Src) }
 	mx, my := (r.Min.X+r.Max.X)/2, (r.Min.Y+r.Max.Y)/2
 	left, right := image.Rect(r.Min.X, my, mx+1, my+1), image.Rect(mx, my, r.Max.X, my+1)
@@ -181,7 +181,7 @@ func block(img draw.Image, r image.Rectangle, c rune, fg color.RGBA) bool {
 	case '█':
 		fill(image.Rect(r.Min.X, r.Min.Y+3, r.Max.X, r.Max.Y-3), fg)
 	case '░':
-		fill(image.Rect(r.Min.X, r.Min.Y+3, r.Max.X, r.Max.Y-3), color.RGBA{fg.R / 3, fg.G / 3, fg.B / 3, 0xff})
+		fill(image.Rect(r.Min.X, r.Min.Y+3, r.Max.X, r.Max.Y-3), color.RGBA{mix(fg.R, bg.R), mix(fg.G, bg.G), mix(fg.B, bg.B), 0xff})
 	case '─':
 		fill(left, fg)
 		fill(right, fg)
@@ -205,6 +205,9 @@ func block(img draw.Image, r image.Rectangle, c rune, fg color.RGBA) bool {
 	}
 	return true
 }
+
+// mix is the light shade between two colours.
+func mix(fg, bg uint8) uint8 { return uint8((int(fg) + 3*int(bg)) / 4) } //nolint:gosec // at most 255
 
 func face(ttf []byte) (font.Face, error) {
 	f, err := opentype.Parse(ttf)

@@ -1,0 +1,60 @@
+# What somebody new does with the console on the first evening; docs/console.md tells it.
+scenario evening.scenario
+size 100 26
+env COLORTERM=
+wait * live
+wait running 10
+wait N+1 AT RISK
+frame open
+press 3 /
+type wiki
+wait 1 of 10
+press enter m
+wait recommended
+frame migrate
+press tab enter
+wait migrating
+frame moving
+row wiki running
+wait migrate of wiki: done
+press esc esc 2 g
+wait SERVER
+press M
+wait PREVIEW
+type maintenance of the power supply
+wait power supply
+frame evacuate
+press enter tab enter
+wait evacuating
+frame evacuating
+row srv-1 maintenance
+press M
+wait End maintenance
+press tab enter
+row srv-1 up
+press 1
+size 120 40
+wait N+1
+tell power off srv-2
+wait FAILOVER srv-2
+wait 3 of
+frame failover
+picture failover
+press 3
+wait [3 VMs
+row gpu-box waiting
+size 100 26
+wait actions
+press /
+type gpu
+wait 1 of 10
+press enter e
+wait WHY: gpu-box
+wait NO PLACE
+frame why
+press esc
+tell power on srv-2
+row gpu-box running
+press esc 5
+wait [5 Events]
+frame events
