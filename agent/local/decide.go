@@ -52,6 +52,8 @@ type View struct {
 	// did, and the registration does not say so yet. Differs tells what cannot be recorded.
 	DriftDue, Unrecorded bool
 	Differs              string
+	// Unpausable: the pool wants VMs of an isolated server paused, and the guard has no monitor through which it could.
+	Unpausable bool
 }
 
 // Step is one kind of action.

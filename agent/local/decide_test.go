@@ -169,10 +169,19 @@ func anyView(t *rapid.T) View {
 			Armed: rapid.Bool().Draw(t, "armed"), Revision: pool.Revision(small.Draw(t, "revision"))},
 		VM: pool.VM{ID: "web", Desired: pool.Desired(rapid.IntRange(0, 3).Draw(t, "desired"))},
 	}
+	op := rapid.SampledFrom([]pool.OperationID{"", "op-1", "op-2"})
+	v.Claim.Operation, v.Claim.Paused = op.Draw(t, "operation"), rapid.Bool().Draw(t, "wasPaused")
+	v.GuardPaused = rapid.IntRange(0, 4).Draw(t, "guardPaused") == 0
+	if rapid.Bool().Draw(t, "hasIncoming") {
+		v.Claim.Incoming = &pool.Incoming{Server: server.Draw(t, "incoming"), Session: pool.Session(small.Draw(t, "incomingSession"))}
+	}
+	v.Moving = Moving{Operation: op.Draw(t, "called"), Session: pool.Session(small.Draw(t, "calledIn")), Running: rapid.Bool().Draw(t, "calling"),
+		Clean: rapid.Bool().Draw(t, "clean"), JobAt: pool.Instant(small.Draw(t, "jobAt")), JobRunning: rapid.Bool().Draw(t, "job"),
+		Begun: rapid.Bool().Draw(t, "begun"), Cancel: rapid.Bool().Draw(t, "cancel"), DestinationUp: rapid.Bool().Draw(t, "destinationUp")}
 	if rapid.Bool().Draw(t, "hasDomain") {
 		v.Domain = &Domain{VM: "web", State: DomainState(rapid.IntRange(1, 8).Draw(t, "state")), Exit: Exit(rapid.IntRange(0, 4).Draw(t, "exit"))}
 		if rapid.Bool().Draw(t, "marked") {
-			v.Domain.Marker = &Marker{Epoch: pool.Epoch(small.Draw(t, "markerEpoch")), Started: rapid.Bool().Draw(t, "started")}
+			v.Domain.Marker = &Marker{Epoch: pool.Epoch(small.Draw(t, "markerEpoch")), Started: rapid.Bool().Draw(t, "started"), Operation: op.Draw(t, "copyOf")}
 		}
 	}
 	return v
@@ -188,6 +197,16 @@ func TestNothingRunsExceptUnderAHeldClaimOfThisSession(t *testing.T) {
 		switch {
 		case !v.HasClaim || v.Claim.Server != v.Me || v.Claim.Session != v.Session || v.Session == 0:
 			t.Fatalf("resumes though the claim does not name this server and session: %+v", v)
+		case v.Claim.Phase == pool.PhaseMigrating && v.GuardPaused && !v.Moving.JobRunning && !(v.Moving.Running && v.Moving.Operation == v.Claim.Operation):
+		case v.Claim.Phase == pool.PhaseHandedOver:
+			m := v.Domain.Marker
+			if m == nil || m.Operation == "" && m.Epoch != v.Claim.Epoch || m.Operation != "" && (m.Operation != v.Claim.Operation || m.Epoch+1 != v.Claim.Epoch) {
+				t.Fatalf("lets go on what was not handed over: %+v", v)
+			}
+			if v.Claim.Paused {
+				t.Fatal("lets a guest go on that was paused by hand")
+			}
+			return
 		case v.Claim.Phase != pool.PhaseHeld:
 			t.Fatalf("resumes in phase %v", v.Claim.Phase)
 		case !v.MayStart:
@@ -200,6 +219,21 @@ func TestNothingRunsExceptUnderAHeldClaimOfThisSession(t *testing.T) {
 			t.Fatal("a protected VM runs though the guard does not hold it")
 		case first && v.Protected && v.HasGuard && !v.Claim.Armed:
 			t.Fatal("a protected VM runs for the first time unarmed")
+		}
+	})
+}
+
+func TestAVMIsHandedOverOnlyWithTheWholeProof(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := anyView(t)
+		if Decide(v).Step != StepHandOver {
+			return
+		}
+		m := v.Moving
+		dead := v.Domain == nil || v.Domain.State == DomainGone
+		if !dead || v.Claim.Phase != pool.PhaseMigrating || v.Claim.Server != v.Me || !m.Clean || m.Running || m.Operation != v.Claim.Operation ||
+			m.Session != v.Claim.Session || v.Claim.Session != v.Session || !m.DestinationUp {
+			t.Fatalf("hands over without proof: %+v", v)
 		}
 	})
 }

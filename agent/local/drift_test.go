@@ -43,3 +43,19 @@ func TestDisksAreComparedAndRecordedBeforeAVMEndsAndAfterWhatADeadlineWaitsFor(t
 		}
 	}
 }
+
+func TestWhatRunsOtherwiseThanWantedIsSaidOfARunningVM(t *testing.T) {
+	for want, change := range map[string]func(*View){
+		"": func(*View) {},
+		"until its next start it differs from its registration: network interface 52:54:00:00:00:01 was attached": func(v *View) {
+			v.Differs = "network interface 52:54:00:00:00:01 was attached"
+		},
+		"until its next start it is killed, not paused, if its server is cut off: it has no monitor for the guard": func(v *View) { v.Unpausable = true },
+	} {
+		v := held()
+		change(&v)
+		if state, reason := observedState(v); state != pool.RunRunning || reason != want {
+			t.Errorf("got %v, %q, want %q", state, reason, want)
+		}
+	}
+}

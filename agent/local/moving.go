@@ -57,6 +57,9 @@ type Moving struct {
 func decideMigrating(v View) Decision {
 	d, m := v.Domain, v.Moving
 	own := m.Operation == v.Claim.Operation
+	if v.Claim.Incoming == nil {
+		return do(StepNone, "its claim names no destination; no writer of ours leaves it so")
+	}
 	switch {
 	case (d == nil || d.State == DomainGone) && own && m.Running:
 		return do(StepNone, "QEMU has ended; the hypervisor's job has not")
@@ -127,7 +130,7 @@ func decideMoved(v View) Decision {
 // movedCause says why a VM ended on its way. What the guest did or what broke QEMU counts as everywhere else.
 func movedCause(v View) pool.Cause {
 	switch {
-	case v.VM.Desired != pool.DesiredRunning:
+	case v.unwanted():
 		return pool.CauseStopped
 	case v.Domain == nil && v.Claim.Session != v.Session:
 		return pool.CauseServerRestarted
@@ -166,7 +169,7 @@ func (v View) givesUp() string {
 		return m.GaveUp
 	case m.Cancel:
 		return "cancelled on request"
-	case v.VM.Desired != pool.DesiredRunning:
+	case v.unwanted():
 		return "it was asked to stop meanwhile"
 	case !m.DestinationUp:
 		return fmt.Sprintf("%s, where it was going, is lost", v.Claim.Incoming.Server)
@@ -178,6 +181,11 @@ func (v View) givesUp() string {
 		return fmt.Sprintf("its guest stood still for %v for the end of the copy", frozenAbort)
 	}
 	return ""
+}
+
+// unwanted: operators want the VM stopped. A registration that cannot be read says nothing.
+func (v View) unwanted() bool {
+	return v.VM.Desired == pool.DesiredStopped || v.VM.Desired == pool.DesiredKilled
 }
 
 // abortDue: a job that was told to end is told so again now and then.
@@ -273,7 +281,7 @@ func handedCause(v View) pool.Cause {
 		return pool.CauseIsolated
 	case d == nil:
 		return pool.CauseServerRestarted
-	case v.VM.Desired != pool.DesiredRunning:
+	case v.unwanted():
 		return pool.CauseStopped
 	case d.Marker != nil && d.Marker.Operation == "" && d.Marker.Started:
 		return endCause(v) // it ran here

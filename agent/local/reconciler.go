@@ -421,5 +421,6 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	}
 	r.viewMoving(&v, t, snap)
 	r.viewDrift(&v, t, snap.Revision)
+	v.Unpausable = v.Protected && snap.Config.OnIsolation == pool.IsolationPause && v.HeldUnder != 0 && v.Domain.Monitor == ""
 	return v
 }

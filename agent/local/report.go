@@ -19,6 +19,8 @@ func observedState(v View) (pool.RunState, string) {
 		return pool.RunRunning, "" // it stands still for a moment, for the end of the copy
 	case d.State == DomainRunning && v.Differs != "":
 		return pool.RunRunning, "until its next start it differs from its registration: " + v.Differs
+	case d.State == DomainRunning && v.Unpausable:
+		return pool.RunRunning, "until its next start it is killed, not paused, if its server is cut off: it has no monitor for the guard"
 	case d.State == DomainRunning:
 		return pool.RunRunning, ""
 	case d.State == DomainIOError:
