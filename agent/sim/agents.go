@@ -59,7 +59,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	a := &simAgent{crew: c, server: s, proc: p, hyper: s.Hypervisor(p)}
 	client := c.p.Etcd.Client(p, s.Name)
 	edges := app.Edges{
-		Clock: p, Machine: s.Machine(p), Store: client, Leases: client, LeaseState: &leaseState{s, p}, Hypervisor: a.hyper, Needs: a.hyper, Drifts: a.hyper,
+		Clock: p, Machine: s.Machine(p), Store: client, Leases: client, LeaseState: &leaseState{s, p}, FormerSession: &formerSession{s, p}, Hypervisor: a.hyper, Needs: a.hyper, Drifts: a.hyper,
 		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Reach: &peers{a}, Servers: &peers{a}, Peers: &peers{a}, Asker: &peers{a}, Roster: &rosterMemory{s, p}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },
@@ -134,6 +134,30 @@ func (l *leaseState) Load() (lease.State, bool, error) {
 func (l *leaseState) Save(st lease.State) error {
 	l.p.Check()
 	l.s.Run["lease"] = st
+	return nil
+}
+
+// formerSession keeps a handed-over session on the server's disk, for a later boot.
+type formerSession struct {
+	s *world.Server
+	p *vtime.Proc
+}
+
+// former is a session with the boot that handed it over.
+type former struct {
+	boot  string
+	state lease.State
+}
+
+func (f *formerSession) Load() (lease.State, bool, error) {
+	f.p.Check()
+	kept, ok := f.s.Disk["former session"].(former)
+	return kept.state, ok && kept.boot != f.s.BootID(), nil
+}
+
+func (f *formerSession) Save(st lease.State) error {
+	f.p.Check()
+	f.s.Disk["former session"] = former{f.s.BootID(), st}
 	return nil
 }
 

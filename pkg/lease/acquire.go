@@ -24,6 +24,8 @@ func (s *Session) acquire(ctx context.Context, timing pool.Timing) time.Duration
 		return s.create(ctx, timing)
 	case s.state.owns(found):
 		return s.takeOver(ctx, found)
+	case s.former.owns(found) && s.former.Session != 0:
+		return s.bury(ctx, found)
 	}
 	if !s.waiting {
 		s.waiting = true
@@ -106,12 +108,32 @@ func (s *Session) takeOver(ctx context.Context, found kv.KeyValue) time.Duration
 	return s.next.Sub(s.cfg.Clock.Now())
 }
 
+// bury ends a session that an earlier boot of this machine handed over for longer than a lease: that boot is over, and
+// with it every process that ran under the session. The key must still be the one that was read.
+func (s *Session) bury(ctx context.Context, found kv.KeyValue) time.Duration {
+	rctx, cancel := s.call(ctx)
+	defer cancel()
+	res, err := s.cfg.Store.Txn(rctx, kv.Txn{
+		If:   []kv.Compare{kv.ModIs(s.cfg.MemberKey, found.ModRevision)},
+		Then: []kv.Op{kv.Delete(s.cfg.MemberKey)},
+	})
+	if err != nil || !res.Applied {
+		s.sayFailing("session of an earlier boot not ended", err)
+		return s.pause()
+	}
+	s.log.Info("session of an earlier boot of this machine ended; nothing of it can run any more", "server", s.cfg.Server, "session", found.CreateRevision)
+	s.former = State{}
+	_ = s.cfg.Leases.Revoke(rctx, found.Lease) // nothing hangs on it any more; it ends by itself
+	return 0
+}
+
 // load reads what an earlier agent left, once.
 func (s *Session) load() {
 	if s.loaded {
 		return
 	}
 	s.loaded = true
+	s.loadFormer()
 	state, ok, err := s.cfg.State.Load()
 	if err != nil {
 		s.log.Warn("kept session not read; waiting for its end instead of taking it over", "server", s.cfg.Server, "err", err)
@@ -119,6 +141,20 @@ func (s *Session) load() {
 	}
 	if ok && state.usable(s.cfg.MemberKey, s.cfg.Incarnation) {
 		s.state = state
+	}
+}
+
+// loadFormer reads what an earlier boot left.
+func (s *Session) loadFormer() {
+	if s.cfg.Former == nil {
+		return
+	}
+	former, ok, err := s.cfg.Former.Load()
+	if err != nil {
+		s.log.Warn("what an earlier boot handed over was not read; waiting for its end", "server", s.cfg.Server, "err", err)
+	}
+	if ok && former.usable(s.cfg.MemberKey, s.cfg.Incarnation) {
+		s.former = former
 	}
 }
 

@@ -38,6 +38,11 @@ func (s *Session) Handover(ctx context.Context, grace time.Duration) error {
 	}
 	s.state.settle(lease)
 	s.save()
+	if s.cfg.Former != nil {
+		if err := s.cfg.Former.Save(s.state); err != nil {
+			s.log.Warn("handed-over session not kept on disk; after a power loss its end is waited for", "server", s.cfg.Server, "err", err)
+		}
+	}
 	// Only now, that the key certainly lives by the new lease, may the VMs.
 	margin := timing.TTL - timing.Stop
 	next := Info{Session: info.Session, LeaseID: lease, Sent: sent, KillAt: sent.Add(grace - margin), Deadline: sent.Add(grace)}

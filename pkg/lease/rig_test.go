@@ -37,6 +37,8 @@ type rig struct {
 	log         *slog.Logger
 	// failed is told of each attempt that did not reach etcd.
 	failed func()
+	// former outlives boots; nil: there is none.
+	former lease.StateStore
 }
 
 // inBubble runs f in a bubble of its own with an empty etcd and one server.
@@ -74,7 +76,7 @@ func (r *rig) start() *agent {
 	a.Session = lease.New(lease.Config{
 		Server: r.name, MemberKey: r.memberKey(), Incarnation: r.incarnation, Timing: r.timing,
 		Value:  func(id kv.LeaseID) []byte { return fmt.Appendf(nil, "%s on %x", r.name, int64(id)) },
-		Extend: r.guard.extend, Failed: r.failed, Store: r.client, Leases: r.client, Clock: r.clock, State: r.state, Log: r.log,
+		Extend: r.guard.extend, Failed: r.failed, Store: r.client, Leases: r.client, Clock: r.clock, State: r.state, Former: r.former, Log: r.log,
 	})
 	go func() { a.done <- a.Run(ctx) }()
 	r.t.Cleanup(a.kill)

@@ -27,7 +27,7 @@ type Info struct {
 	Deadline pool.Instant
 }
 
-// Config is what a Session needs. All fields but Incarnation and Failed are required.
+// Config is what a Session needs. All fields but Incarnation, Failed and Former are required.
 type Config struct {
 	Server pool.ServerID
 	// MemberKey is the full key of this server's member record.
@@ -47,6 +47,9 @@ type Config struct {
 	Leases kv.Leases
 	Clock  clock.Clock
 	State  StateStore
+	// Former keeps the session that a planned stop handed over on a disk that outlives the boot, and gives it back to a
+	// later boot of the same machine alone; nil: nobody does, and the end of its lease is waited for. See FormerState.
+	Former StateStore
 	Log    *slog.Logger
 }
 
@@ -73,6 +76,7 @@ type Session struct {
 
 	// What follows belongs to the renewal loop alone, and after its end to Handover or Release.
 	state   State
+	former  State // handed over by an earlier boot of this machine; zero: none
 	loaded  bool
 	attempt int
 	waiting bool         // a foreign member key is in the way; said once
