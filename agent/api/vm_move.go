@@ -219,7 +219,16 @@ func roomWord(v plan.CapacityVerdict) string {
 }
 
 // cancellable are the kinds of operation that may be cancelled.
-var cancellable = map[pool.OperationKind]bool{pool.OperationMigrate: true, pool.OperationRelocate: true}
+var cancellable = map[pool.OperationKind]bool{pool.OperationMigrate: true, pool.OperationRelocate: true,
+	pool.OperationEvacuate: true, pool.OperationRemoveServer: true, pool.OperationShutdownServer: true}
+
+// aboutOf is what an operation is about: its VM, else its server.
+func aboutOf(op pool.Operation) string {
+	if op.VM != "" {
+		return string(op.VM)
+	}
+	return string(op.Server)
+}
 
 // CancelOperation asks for the end of an operation.
 func (s *Server) CancelOperation(ctx context.Context, r *pb.CancelOperationRequest) (*pb.CancelOperationResponse, error) {
@@ -234,7 +243,7 @@ func (s *Server) CancelOperation(ctx context.Context, r *pb.CancelOperationReque
 		case !ok:
 			return pool.Change{}, fmt.Errorf("no operation %s; it may have left the history: %w", clean(string(id)), pool.ErrNotFound)
 		case op.Outcome != pool.OutcomeRunning:
-			return pool.Change{}, pool.Refuse("ENDED", "", "the %v of %s has ended: %v", op.Kind, op.VM, op.Outcome)
+			return pool.Change{}, pool.Refuse("ENDED", "", "the %v of %s has ended: %v", op.Kind, aboutOf(op), op.Outcome)
 		case !cancellable[op.Kind]:
 			return pool.Change{}, pool.Refuse("NOT_CANCELLABLE", "", "a %v cannot be cancelled", op.Kind)
 		case op.Cancel:
@@ -244,7 +253,7 @@ func (s *Server) CancelOperation(ctx context.Context, r *pb.CancelOperationReque
 			return pool.Change{}, pool.Refuse("HANDED_OVER", "", "%s was handed over to %s already", op.VM, c.Server)
 		}
 		op.Cancel = true
-		e := s.event("OPERATION_CANCEL_ASKED", m, op.Server, op.VM, "%s asked to cancel the %v of %s", m.By, op.Kind, op.VM)
+		e := s.event("OPERATION_CANCEL_ASKED", m, op.Server, op.VM, "%s asked to cancel the %v of %s", m.By, op.Kind, aboutOf(op))
 		e.Operation = op.ID
 		return pool.Change{Operations: []pool.Operation{op}, Events: []pool.Event{e}}, nil
 	})
