@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func holdsOut(b *bed, end <-chan struct{}) error {
 		}
 		select {
 		case <-end:
-			return fmt.Errorf("etcd lost %v, failsafe %v %q ; %v", v.GetEtcdLost(), v.GetFailsafe(), v.GetFailsafeText(), err)
+			return errors.Join(fmt.Errorf("etcd lost %v, failsafe %v %q", v.GetEtcdLost(), v.GetFailsafe(), v.GetFailsafeText()), err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -1,0 +1,95 @@
+package mesh
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-ha/holdfast/pkg/pki"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// promiser promises what the test says, and remembers what it was asked for.
+type promiser struct {
+	why  string
+	hold time.Duration
+	life string
+	hang bool
+}
+
+func (p *promiser) Promise(ctx context.Context, incarnation string, hold time.Duration) (bool, string) {
+	if p.hang {
+		<-ctx.Done()
+	}
+	p.life, p.hold = incarnation, hold
+	return p.why == "", p.why
+}
+
+// promising serves a server that makes promises.
+func (s *site) promising(id pool.ServerID, p Promiser) {
+	s.t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	srv := grpc.NewServer(rpc.ServerOptions(s.certificate(string(id), pki.RoleServer).Server(true))...)
+	answers := NewServer(id, "1.2.3", func() string { return life }, &machine{})
+	if p != nil {
+		answers.UsePromises(p)
+	}
+	pb.RegisterMeshServiceServer(srv, answers)
+	go srv.Serve(lis) //nolint:errcheck // ends with Stop
+	s.t.Cleanup(srv.Stop)
+	s.registerAt(id, lis.Addr().String())
+}
+
+func TestPromisesAreAskedForAndGivenOverTheMesh(t *testing.T) {
+	s := newSite(t)
+	good, bad := &promiser{}, &promiser{why: "it reaches etcd"}
+	s.promising("srv-2", good)
+	s.promising("srv-3", bad)
+	s.promising("srv-4", nil)
+	p := s.peers("srv-1", &machine{})
+	ctx := within(t, 10*time.Second)
+	if ok, why, err := p.AskPromise(ctx, "srv-2", 5625*time.Millisecond); !ok || why != "" || err != nil {
+		t.Errorf("srv-2: %v %q %v", ok, why, err)
+	}
+	if good.hold != 5625*time.Millisecond || good.life != life {
+		t.Errorf("srv-2 was asked for %v in life %s", good.hold, good.life)
+	}
+	if ok, why, err := p.AskPromise(ctx, "srv-3", time.Second); ok || why != "it reaches etcd" || err != nil {
+		t.Errorf("srv-3: %v %q %v", ok, why, err)
+	}
+	if ok, _, err := p.AskPromise(ctx, "srv-4", time.Second); ok || err != nil {
+		t.Errorf("srv-4, which makes no promises: %v %v", ok, err)
+	}
+}
+
+func TestASilentOrUnknownServerPromisesNothing(t *testing.T) {
+	s := newSite(t)
+	s.promising("srv-2", &promiser{hang: true})
+	p := s.peers("srv-1", &machine{})
+	for _, id := range []pool.ServerID{"srv-2", "srv-9"} {
+		if ok, _, err := p.AskPromise(within(t, 300*time.Millisecond), id, time.Second); ok || err == nil {
+			t.Errorf("%s: promised %v, error %v", id, ok, err)
+		}
+	}
+}
+
+func TestOnlyServersAreAnsweredWhoAskForPromises(t *testing.T) {
+	s := newSite(t)
+	asked := &promiser{}
+	s.promising("srv-2", asked)
+	admin := s.certificate("root", pki.RoleAdmin)
+	p := NewPeers("srv-1", &machine{}, s.shown, func(to pool.ServerID) *tls.Config { return admin.Client(string(to)) })
+	t.Cleanup(p.Close)
+	if ok, _, err := p.AskPromise(within(t, 5*time.Second), "srv-2", time.Second); ok || err == nil || asked.hold != 0 {
+		t.Errorf("an administrator was promised something: %v, %v", ok, err)
+	}
+}
