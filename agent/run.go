@@ -68,7 +68,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		FormerSession: lease.FormerState{Path: filepath.Join(c.StateDir, "handed-over.json"), BootID: boot, HostUUID: lease.FirmwareUUID()},
-		Hypervisor: hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
+		Hypervisor:    hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
 		Machine:     machine,
 		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},

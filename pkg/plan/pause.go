@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// AlertNoPause: the pool wants VMs of an isolated server paused, and a server can only kill them.
+// AlertNoPause says that the pool wants VMs of an isolated server paused, and a server can only kill them.
 const AlertNoPause pool.AlertKind = "CANNOT_PAUSE"
 
 // pauseAlerts: servers on which the pool's on-isolation=pause comes to a kill.
