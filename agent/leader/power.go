@@ -44,7 +44,8 @@ func (l *Leader) forgetPower(snap *pool.Snapshot, suspects map[pool.ServerID]pla
 		_, lost := l.seen[id]
 		_, suspect := suspects[id]
 		m, up := snap.Members.Get(id)
-		return !lost && !suspect && !a.running && !(a.result.Off && up && m.Session <= a.result.Session)
+		proof := a.result.Off && up && m.Session <= a.result.Session
+		return !lost && !suspect && !a.running && !proof
 	}
 	for id, a := range l.power {
 		if over(id, a) {

@@ -17,8 +17,7 @@ import (
 type ether struct {
 	b     *bench
 	since map[pool.ServerID]pool.Instant
-	// deaf members hear nothing of anybody; asked counts questions.
-	deaf  map[pool.ServerID]bool
+	// asked counts questions.
 	asked int
 }
 

@@ -21,9 +21,10 @@ const (
 	AlertSuspect    pool.AlertKind = "SERVER_SUSPECT"
 	AlertSwitch     pool.AlertKind = "POWER_SWITCH"
 	AlertPowerOn    pool.AlertKind = "POWER_ON"
+	AlertStorage    pool.AlertKind = "STORAGE_LOST"
 )
 
-var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn}
+var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn, AlertStorage}
 
 // raised is an alert that should be open, and the event that goes with its opening.
 type raised struct {
@@ -97,6 +98,10 @@ func (p *planner) serverAlerts(raise raiseFunc) {
 		p.powerAlerts(s, raise)
 		if p.tellSuspect(s) {
 			raise("server-suspect-"+string(id), AlertSuspect, id, "", "SERVER_SUSPECT", p.suspectText(s))
+		}
+		if s.up && !s.fencedUp() && s.member.StorageLost {
+			raise("storage-lost-"+string(id), AlertStorage, id, "", "STORAGE_LOST",
+				fmt.Sprintf("%s has lost its path to the shared storage: no VM is started there, and those with HA move to a server that has it", id))
 		}
 		if s.up && !s.fencedUp() || s.unreadable || !p.missed(s) {
 			continue

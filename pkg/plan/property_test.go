@@ -165,7 +165,7 @@ func harmless(w *plantest.World, c pool.Claim) error {
 		f := w.Fences[c.Server]
 		return f.Proof == pool.ProofPower && f.Session >= session
 	}
-	if m, up := w.Members[c.Server]; up && !(m.Session == c.Session && struck(m.Session)) {
+	if m, up := w.Members[c.Server]; up && (m.Session != c.Session || !struck(m.Session)) {
 		return fmt.Errorf("%s is a member with session %d", c.Server, m.Session)
 	}
 	f, ok := w.Fences[c.Server]

@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// Suspicion: a member whose host has given no sign of life for the pool's suspect-after, neither to the leader nor to
+// Suspicion is what is held against a member whose host has given no sign of life for the pool's suspect-after, neither to the leader nor to
 // most of the others. It proves nothing; it lets the leader ask its power switch at once. Source: docs/safety.md,
 // "Suspicion".
 type Suspicion struct {
