@@ -45,7 +45,10 @@ func (a *Adapter) Migrate(ctx context.Context, m local.Migration) (local.Transfe
 		}
 		return w.verdict(ctx, a.clock, a.opt.Settle), nil
 	case <-ctx.Done():
-		go func() { <-done; a.moved(m.VM, w) }()
+		go func() {
+			_ = <-done // nobody waits for how it ended
+			a.moved(m.VM, w)
+		}()
 		return local.Transfer{}, fmt.Errorf("migrate %s to %s: it is not waited for any more and goes on: %w", m.VM, m.To, pool.ErrOutcomeUnknown)
 	}
 }

@@ -36,7 +36,7 @@ type way struct {
 	dir     string
 	sockets Sockets
 	uid     int
-	conns   map[pb.TunnelSocket]*grpc.ClientConn
+	conns   []*grpc.ClientConn
 	ls      []*net.UnixListener
 	// life ends with Close.
 	life context.Context //nolint:containedctx // the streams' life is the way's, not a caller's
@@ -57,7 +57,7 @@ func (e *Ends) Open(ctx context.Context, w Way) (Sockets, error) {
 	if err != nil {
 		return Sockets{}, fmt.Errorf("open a tunnel: %w", err)
 	}
-	o := &way{Way: w, uid: uid, conns: map[pb.TunnelSocket]*grpc.ClientConn{}}
+	o := &way{Way: w, uid: uid}
 	if o.dir, err = makeDirectory(e.o.Dir, name, uid, gid); err != nil {
 		return Sockets{}, err
 	}
@@ -83,13 +83,13 @@ func (e *Ends) listenAll(o *way, gid int) error {
 		if err != nil {
 			return fmt.Errorf("open a tunnel: %w", err)
 		}
-		o.conns[s.socket] = cc
+		o.conns = append(o.conns, cc)
 		l, err := listen(s.path, s.uid, gid)
 		if err != nil {
 			return err
 		}
 		o.ls = append(o.ls, l)
-		e.o.Clock.Go("tunnel listen", func() { e.accept(o, l, s.socket, s.uid) })
+		e.o.Clock.Go("tunnel listen", func() { e.accept(o, l, cc, s.socket, s.uid) })
 	}
 	return nil
 }
@@ -119,7 +119,7 @@ func (o *way) close(e *Ends) {
 }
 
 // accept takes connections of the local libvirt and QEMU until the way is closed.
-func (e *Ends) accept(o *way, l *net.UnixListener, socket pb.TunnelSocket, uid int) {
+func (e *Ends) accept(o *way, l *net.UnixListener, cc *grpc.ClientConn, socket pb.TunnelSocket, uid int) {
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
@@ -134,7 +134,7 @@ func (e *Ends) accept(o *way, l *net.UnixListener, socket pb.TunnelSocket, uid i
 			continue
 		}
 		e.o.Clock.Go("tunnel", func() {
-			if err := e.carry(o, conn, socket); err != nil && o.life.Err() == nil {
+			if err := e.carry(o, conn, cc, socket); err != nil && o.life.Err() == nil {
 				e.o.Log.Warn("a tunnel of a migration broke", "vm", o.VM, "operation", o.Operation, "socket", socket, "err", err)
 			}
 		})
@@ -145,12 +145,12 @@ func (e *Ends) accept(o *way, l *net.UnixListener, socket pb.TunnelSocket, uid i
 const openFor = 10 * time.Second
 
 // carry takes one local connection to the destination.
-func (e *Ends) carry(o *way, conn *net.UnixConn, socket pb.TunnelSocket) error {
+func (e *Ends) carry(o *way, conn *net.UnixConn, cc *grpc.ClientConn, socket pb.TunnelSocket) error {
 	defer func() { _ = conn.Close() }() // closed already but for an early failure
 	roomy(conn)
 	ctx, end := e.o.Clock.WithCancel(o.life)
 	defer end(nil)
-	s, err := e.begin(ctx, o, socket)
+	s, err := e.begin(ctx, o, cc, socket)
 	if err != nil {
 		return err
 	}
@@ -161,8 +161,8 @@ func (e *Ends) carry(o *way, conn *net.UnixConn, socket pb.TunnelSocket) error {
 var tunnelDesc = &grpc.StreamDesc{StreamName: "Tunnel", ServerStreams: true, ClientStreams: true}
 
 // begin opens a stream, and returns once the destination has reached its socket.
-func (e *Ends) begin(ctx context.Context, o *way, socket pb.TunnelSocket) (grpc.ClientStream, error) {
-	s, err := o.conns[socket].NewStream(ctx, tunnelDesc, pb.MeshService_Tunnel_FullMethodName, grpc.CallContentSubtype(codecName))
+func (e *Ends) begin(ctx context.Context, o *way, cc *grpc.ClientConn, socket pb.TunnelSocket) (grpc.ClientStream, error) {
+	s, err := cc.NewStream(ctx, tunnelDesc, pb.MeshService_Tunnel_FullMethodName, grpc.CallContentSubtype(codecName))
 	if err != nil {
 		return nil, fmt.Errorf("open a tunnel: %w", err)
 	}
