@@ -104,8 +104,8 @@ type Agent struct {
 
 	mu      sync.Mutex
 	session *lease.Session
-	// inherits: the guard held VMs when this agent started.
-	inherits bool
+	// inherits: the guard held VMs when this agent started. unasked: there was no roster then.
+	inherits, unasked bool
 	facts    facts
 	lead     *lease.Candidate
 	rec      *local.Reconciler
@@ -247,6 +247,9 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	}
 	a.facts = facts{capacity: capacity, known: err == nil, since: a.e.Clock.Wall()}
 	a.learnRoster(snap, 0)
+	a.mu.Lock()
+	a.unasked = snap.Roster.Revision == 0
+	a.mu.Unlock()
 	keys := a.data.store.Keys()
 	session := lease.New(lease.Config{
 		Server: a.cfg.Server, MemberKey: keys.Member(a.cfg.Server), Incarnation: snap.Config.Incarnation, Timing: timing,

@@ -143,9 +143,15 @@ func (a *Agent) Promise(ctx context.Context, incarnation string, hold time.Durat
 	return a.promises.Ask(ctx, hold)
 }
 
-// waits reports until when this agent, started lately, may not lead: it may have forgotten what it promised. Where
-// there is no roster nobody was asked.
+// waits reports until when this agent, started lately, may not lead: it may have forgotten what it promised. If there
+// was no roster after it had started, an earlier life was never asked.
 func (a *Agent) waits() (until pool.Instant, waits bool) {
+	a.mu.Lock()
+	unasked := a.unasked
+	a.mu.Unlock()
+	if unasked {
+		return 0, false
+	}
 	known, _ := a.book.Known()
 	return a.promises.Waits(a.timing(), known.Watchdog)
 }

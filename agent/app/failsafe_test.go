@@ -189,7 +189,8 @@ func TestABoundAgentWritesNothingAsLeader(t *testing.T) {
 		store.down.Store(false)
 		b.pass(6 * time.Second)
 		if again, leads := a.lead.Leading(); !leads || again != office {
-			t.Error("does not lead on after the promise")
+			until, bound := a.promises.Bound(b.clock.Now())
+			t.Errorf("does not lead on after the promise: bound %v for %v, by %+v, was %+v", bound, until.Sub(b.clock.Now()), again, office)
 		}
 		_ = end()
 	})
