@@ -25,8 +25,11 @@ func (b *bed) leads(a *Agent, d time.Duration) bool {
 	b.t.Helper()
 	for ; d > 0; d -= 100 * time.Millisecond {
 		b.pass(100 * time.Millisecond)
-		if a.lead != nil {
-			if _, ok := a.lead.Leading(); ok {
+		a.mu.Lock()
+		lead := a.lead
+		a.mu.Unlock()
+		if lead != nil {
+			if _, ok := lead.Leading(); ok {
 				return true
 			}
 		}
