@@ -106,9 +106,9 @@ type Agent struct {
 	session *lease.Session
 	// inherits: the guard held VMs when this agent started. unasked: there was no roster then.
 	inherits, unasked bool
-	facts    facts
-	lead     *lease.Candidate
-	rec      *local.Reconciler
+	facts             facts
+	lead              *lease.Candidate
+	rec               *local.Reconciler
 	// departure is this server's shutdown; stopAll is guarded by mu, the rest belongs to its loop.
 	departure departure
 }
