@@ -179,6 +179,10 @@ lab-tour: build lab-deps ## one busy guest moves N=50 times round the servers of
 demo: build ## a pool of simulated servers in this terminal: no root, no libvirt
 	bin/holdfast-agent demo
 
+.PHONY: screenshots
+screenshots: build ## play the stories of docs/console.md with the real console: its frames, and the pictures in docs/images
+	$(GO) run ./test/terminal/shot test/terminal/testdata/newcomer.story test/terminal/testdata/plain-terminal.story
+
 .PHONY: lab
 lab: build lab-deps ## start N=3 real libvirt servers on this machine (root)
 	test/lab/lab up $(or $(N),3)

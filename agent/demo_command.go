@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/demo"
 	"github.com/holdfast-ha/holdfast/pkg/config"
@@ -65,6 +66,8 @@ func runDemo(ctx context.Context, o demo.Options, out io.Writer, plain bool) err
 		o.Ready = func(agents []string) { welcome(out, agents) }
 		return demo.Run(ctx, o)
 	}
+	// What gRPC has to say about itself must not be written over the screen.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	o.Ready = func(agents []string) {
 		go func() {
 			defer cancel()

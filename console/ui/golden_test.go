@@ -14,7 +14,8 @@ import (
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden frames")
+// update reports whether -update was given, which teatest defines: it rewrites the golden frames.
+func update() bool { return flag.Lookup("update").Value.String() == "true" }
 
 var sizes = [][2]int{{80, 24}, {120, 40}, {200, 60}}
 
@@ -121,7 +122,7 @@ func compareGolden(t *testing.T, name, got string) {
 	t.Helper()
 	got = trimLines(got)
 	path := filepath.Join("testdata", "frames", name)
-	if *update {
+	if update() {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -37,7 +37,7 @@ size 120 40
 wait N+1
 tell power off srv-2
 wait FAILOVER srv-2
-wait 3 of
+wait 2 of 3
 frame failover
 picture failover
 press 3
@@ -50,7 +50,7 @@ type gpu
 wait 1 of 10
 press enter e
 wait WHY: gpu-box
-wait NO PLACE
+wait WHERE IT COULD GO
 frame why
 press esc
 tell power on srv-2
