@@ -8,17 +8,24 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// roomy is a pool of servers with 16 GiB each, on which VMs run that are given as name, server, GiB.
-func roomy(servers int, vms ...any) *plantest.World {
+// placed is a VM that runs.
+type placed struct {
+	vm  pool.VMID
+	on  pool.ServerID
+	gib int64
+}
+
+// roomy is a pool of servers with 16 GiB each, on which VMs run.
+func roomy(servers int, vms ...placed) *plantest.World {
 	w := plantest.New()
 	for i := range servers {
 		w.Join(pool.ServerID(string(rune('a'+i))), 16*gib, 8)
 	}
-	for i := 0; i < len(vms); i += 3 {
-		v := pool.DefaultVM(pool.VMID(vms[i].(string)))
-		v.MemoryBytes, v.CPUs, v.HA, v.DiskLocks, v.Desired = int64(vms[i+2].(int))*gib, 1, true, true, pool.DesiredRunning
+	for _, p := range vms {
+		v := pool.DefaultVM(p.vm)
+		v.MemoryBytes, v.CPUs, v.HA, v.DiskLocks, v.Desired = p.gib*gib, 1, true, true, pool.DesiredRunning
 		w.PutVM(v)
-		on := pool.ServerID(vms[i+1].(string))
+		on := p.on
 		w.PutClaim(pool.Claim{VM: v.ID, Server: on, Session: w.Members[on].Session, Epoch: 1, Phase: pool.PhaseHeld, Armed: true})
 		w.PutState(pool.VMState{VM: v.ID, Server: on, Epoch: 1, State: pool.RunRunning})
 	}
@@ -32,10 +39,10 @@ func TestCapacityJudgesEveryServersLoss(t *testing.T) {
 		verdict  CapacityVerdict
 		risk     []pool.ServerID
 	}{
-		"room for all":                         {roomy(3, "x", "a", 8, "y", "b", 8), 0, CapacityOK, nil},
-		"one server's VMs fit nowhere":         {roomy(3, "x", "a", 12, "y", "b", 8, "z", "c", 8), 0, CapacityAtRisk, []pool.ServerID{"a"}},
-		"any one may go, two together may not": {roomy(3, "x", "a", 9, "y", "b", 4, "z", "c", 4), 2, CapacityAtRisk, []pool.ServerID{"a", "b", "c"}},
-		"two may go":                           {roomy(3, "x", "a", 5, "y", "b", 5, "z", "c", 5), 2, CapacityOK, nil},
+		"room for all":                         {roomy(3, placed{"x", "a", 8}, placed{"y", "b", 8}), 0, CapacityOK, nil},
+		"one server's VMs fit nowhere":         {roomy(3, placed{"x", "a", 12}, placed{"y", "b", 8}, placed{"z", "c", 8}), 0, CapacityAtRisk, []pool.ServerID{"a"}},
+		"any one may go, two together may not": {roomy(3, placed{"x", "a", 9}, placed{"y", "b", 4}, placed{"z", "c", 4}), 2, CapacityAtRisk, []pool.ServerID{"a", "b", "c"}},
+		"two may go":                           {roomy(3, placed{"x", "a", 5}, placed{"y", "b", 5}, placed{"z", "c", 5}), 2, CapacityOK, nil},
 	} {
 		c.world.Config.Tolerate = c.tolerate
 		got := PoolCapacity(c.world.Snapshot())
@@ -43,7 +50,7 @@ func TestCapacityJudgesEveryServersLoss(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	w := roomy(2, "x", "a", 8)
+	w := roomy(2, placed{"x", "a", 8})
 	w.Config.HA = false
 	if got := PoolCapacity(w.Snapshot()); got.Verdict != CapacityNone {
 		t.Errorf("HA off: %+v", got)
@@ -51,7 +58,7 @@ func TestCapacityJudgesEveryServersLoss(t *testing.T) {
 }
 
 func TestAForecastIsWhatTheLeaderDoes(t *testing.T) {
-	w := roomy(3, "big", "a", 10, "small", "a", 2, "y", "b", 4, "z", "c", 8)
+	w := roomy(3, placed{"big", "a", 10}, placed{"small", "a", 2}, placed{"y", "b", 4}, placed{"z", "c", 8})
 	low := w.VMs["big"]
 	low.Priority = pool.PriorityHigh
 	w.PutVM(low)
@@ -82,7 +89,7 @@ func TestAForecastIsWhatTheLeaderDoes(t *testing.T) {
 }
 
 func TestAForecastSaysWhatWaitsAndWhy(t *testing.T) {
-	w := roomy(3, "x", "a", 15, "y", "b", 8, "z", "c", 8, "u", "a", 1)
+	w := roomy(3, placed{"x", "a", 15}, placed{"y", "b", 8}, placed{"z", "c", 8}, placed{"u", "a", 1})
 	c := w.Claims["u"]
 	c.Armed = false
 	w.PutClaim(c)

@@ -21,9 +21,13 @@ type subject struct {
 	ops []pool.Operation
 }
 
-// keep forgets that a VM is kept for a server that is not in the pool any more.
+// keep forgets that a VM is kept for a server that will not have it back: one that is not in the pool any more, or is
+// being emptied.
 func (c *subject) keep(s *pool.Snapshot) *subject {
-	if c.claim.Cause == pool.CauseKept && !s.Servers.Has(c.claim.LastServer) {
+	if c.claim.Cause != pool.CauseKept {
+		return c
+	}
+	if srv, ok := s.Servers.Get(c.claim.LastServer); !ok || srv.Maintenance || srv.Removing {
 		c.claim.Cause = pool.CauseServerShutdown
 	}
 	return c
@@ -94,7 +98,7 @@ func request(cfg pool.Config, c *subject, wall time.Time) place.Request {
 	switch {
 	case last == "" || started:
 	case c.claim.Cause == pool.CauseKept:
-		r.Only, r.OnlyWhy = last, "it went down and keeps its VMs for its return"
+		r.Only, r.OnlyWhy, r.PassLock = last, "it went down and keeps its VMs for its return", last
 	case !c.protected && withServer(c.claim.Cause):
 		r.Only, r.OnlyWhy = last, unprotectedWhy(cfg, c.vm)
 	}
