@@ -47,7 +47,7 @@ func maintenanceActions() []*action {
 			command: func(ids []string, in inputs) string {
 				s := "holdfast maintenance enter " + ids[0]
 				if in.option {
-					s += " --restart-unmovable"
+					s += " --restart"
 				}
 				return commandWhy(s, in)
 			},
@@ -68,8 +68,8 @@ func maintenanceActions() []*action {
 			},
 			about: endText,
 		},
-		shutdown("shutdown-server", "SHUT DOWN", false),
-		shutdown("reboot-server", "REBOOT", true),
+		shutdown("shutdown", "SHUT DOWN", false),
+		shutdown("reboot", "REBOOT", true),
 	}
 }
 

@@ -196,6 +196,10 @@ func init() {
 			m.openLoss(args)
 			return ""
 		},
+		"plan maintenance": func(m *Model, args []string) string {
+			return m.command("maintenance enter " + strings.Join(args, " "))
+		},
+		"plan migrate":   func(m *Model, args []string) string { return m.command("migrate " + strings.Join(args, " ")) },
 		"status":         goTo(overview),
 		"servers":        goTo(servers),
 		"vms":            goTo(vms),
@@ -347,9 +351,9 @@ func (m *Model) arguments(words []string, last string) []string {
 			return m.contexts()
 		case "theme":
 			return ThemeNames()
-		case "plan lose", "server show":
+		case "plan lose", "server show", "plan maintenance":
 			return serverKind.ids(m, v)
-		case "vm show":
+		case "vm show", "plan migrate":
 			return vmKind.ids(m, v)
 		case "set":
 			return m.settingWords(args, last)
