@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -23,8 +24,24 @@ type bounds struct {
 	// dark is when the pool was last seen without a single agent, wasDark whether it ever was.
 	dark    time.Duration
 	wasDark bool
-	// left is until when a session may outlive its agent's planned stop: if the server loses power meanwhile, its VMs wait.
-	left time.Duration
+	// left is until when each server's session may outlive its agent's planned stop: if the server is lost meanwhile,
+	// its VMs wait. elections is how many etcd's leaders had had when last looked.
+	left      map[string]time.Duration
+	elections int
+	// told is since when each VM has been assigned under its present claim.
+	told map[pool.VMID]told
+	// watch is since when each server's agent has worked without a break.
+	watch map[string]working
+}
+
+type working struct {
+	agent *vtime.Proc
+	since time.Duration
+}
+
+type told struct {
+	epoch pool.Epoch
+	at    time.Duration
 }
 
 // restartGrace is how long a session outlives its agent's planned stop.
@@ -37,7 +54,10 @@ func (b *bounds) recoveryBound() time.Duration {
 }
 
 func newBounds(p *Pool, broken func(int, string, ...any)) *bounds {
-	return &bounds{p: p, broken: broken, down: map[pool.VMID]time.Duration{}}
+	b := &bounds{p: p, broken: broken, down: map[pool.VMID]time.Duration{}, left: map[string]time.Duration{}, told: map[pool.VMID]told{}, watch: map[string]working{},
+		elections: p.Etcd.Elections()}
+	b.lights()
+	return b
 }
 
 // event notes a guest that ceased or began to execute.
@@ -55,9 +75,10 @@ func (b *bounds) event(e world.Event) {
 // fault gives every VM a fresh bound: what happens now may be in its way.
 func (b *bounds) fault(st scenario.Statement) {
 	b.lights()
-	// A lease whose etcd elects another leader has its full life again.
-	if st.Verb == "agent stop" || st.Verb == "agent restart" || b.p.Now() < b.left {
-		b.left = b.p.Now() + restartGrace
+	if st.Verb == "agent stop" || st.Verb == "agent restart" {
+		if server, err := b.p.named(st.Server); err == nil {
+			b.left[server] = b.p.Now() + restartGrace
+		}
 	}
 	b.renew()
 }
@@ -69,14 +90,42 @@ func (b *bounds) renew() {
 	}
 }
 
-// lights notes moments at which no server runs an agent: after them leaders give servers time to boot.
-func (b *bounds) lights() {
-	for _, s := range b.p.World.Servers() {
-		if s.Agent() != nil {
-			return
+// elected gives every VM a fresh bound when etcd has elected another leader: every lease has its full life again.
+func (b *bounds) elected() {
+	n := b.p.Etcd.Elections()
+	if n == b.elections {
+		return
+	}
+	b.elections = n
+	for s, until := range b.left {
+		if b.p.Now() < until {
+			b.left[s] = b.p.Now() + restartGrace
 		}
 	}
-	b.dark, b.wasDark = b.p.Now(), true
+	b.renew()
+}
+
+// leaving reports whether a server's session may just be outliving its agent's planned stop.
+func (b *bounds) leaving(server string) bool { return b.p.Now() < b.left[server] }
+
+// lights notes moments at which no server has an agent that has worked for longer than a lease lives: leaders that begin
+// then take the pool for one that was switched on, and give servers time to boot.
+func (b *bounds) lights() {
+	dark := true
+	for _, s := range b.p.World.Servers() {
+		a := s.Agent()
+		if a != nil && a.Hung() {
+			a = nil
+		}
+		if w := b.watch[s.Name]; w.agent != a {
+			b.watch[s.Name] = working{a, b.p.Now()}
+		}
+		w := b.watch[s.Name]
+		dark = dark && (a == nil || w.since > 0 && b.p.Now()-w.since < 2*b.p.File.Pool.LeaseTTL)
+	}
+	if dark {
+		b.dark, b.wasDark = b.p.Now(), true
+	}
 }
 
 // time looks at the VMs that are down, once a second while there are any.
@@ -96,20 +145,26 @@ func (b *bounds) time() {
 
 func (b *bounds) look() {
 	b.lights()
-	if slices.ContainsFunc(b.p.World.Servers(), func(s *world.Server) bool { return s.Powered() && !s.Booted() }) {
-		b.renew() // a server that boots may be what the VMs wait for
-	}
+	b.elected()
 	snap := b.p.truth.snapshot()
 	var view *plan.View
 	for _, id := range slices.Sorted(maps.Keys(b.down)) {
-		if b.p.Now()-b.down[id] < b.recoveryBound() {
+		c, _ := snap.Claims.Get(id)
+		if b.told[id].epoch != c.Epoch {
+			b.told[id] = told{c.Epoch, b.p.Now()}
+		}
+		if b.settledDown(snap, id) {
+			b.down[id] = b.p.Now()
 			continue
 		}
 		if view == nil {
 			view = plan.NewView(snap)
 		}
 		if b.inItsWay(snap, view, id) {
-			b.down[id] = b.p.Now()
+			b.down[id] = b.p.Now() // the bound begins when the last thing in its way is gone
+			continue
+		}
+		if b.p.Now()-b.down[id] < b.recoveryBound() {
 			continue
 		}
 		status, reason := view.VM(id)
@@ -117,29 +172,98 @@ func (b *bounds) look() {
 	}
 }
 
-// inItsWay reports whether something explains that a VM is down: nobody wants or protects it, the pool cannot act, no
-// server qualifies, its start fails or is refused by a lock, or its old server is not fenced.
-func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bool {
+// settledDown: nobody wants it to run, or protects it.
+func (b *bounds) settledDown(snap *pool.Snapshot, id pool.VMID) bool {
 	vm, ok := snap.VMs.Get(id)
+	return !ok || vm.Desired != pool.DesiredRunning || !snap.Protected(vm)
+}
+
+// inItsWay reports whether something explains that a VM is down now. docs/scenarios.md, "Bounds", lists the reasons.
+func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bool {
+	vm, _ := snap.VMs.Get(id)
 	im := b.p.World.Image(id)
-	switch {
-	case !ok, vm.Desired != pool.DesiredRunning, !snap.Protected(vm), b.p.Etcd.Leader() == "", snap.Leader.Server == "":
-		return true
-	case len(b.p.Net.Faulty()) > 0, im.StartFails != 0, len(im.Copies()) > 0:
-		return true // a copy that is paused, or held by a lock elsewhere, has trouble of its own
-	}
-	if b.p.handicapped(string(snap.Leader.Server)) {
-		return true
-	}
 	c, _ := snap.Claims.Get(id)
-	if c.Phase.Owned() && !snap.FencedFor(c.Server, c.Session) && !snap.Alive(c.Server, c.Session) {
-		return b.unfenceable(snap, c) || b.wasDark && b.p.Now()-b.dark < plan.ColdStartGrace+b.recoveryBound()
-	}
-	if c.Phase == pool.PhaseAssigned || c.Phase.Owned() {
-		return b.p.handicapped(string(c.Server)) || b.p.Now() < b.left+b.recoveryBound() && b.left > 0
+	switch {
+	case b.p.Etcd.Leader() == "", !b.p.led(snap):
+		return true // nobody can act for it
+	case im.StartFails != 0, im.StopFails != 0:
+		return true // it has trouble of its own
+	case b.locked(im, c):
+		return true
+	case c.Phase == pool.PhaseUnassigned && c.Cause == pool.CauseKept && !snap.Members.Has(c.LastServer):
+		return true // it is kept for its server, by the pool's policy
+	case c.Phase == pool.PhaseMigrating || c.Phase == pool.PhaseHandedOver:
+		return b.p.unable(string(c.Server)) || len(b.p.Net.Faulty()) > 0
+	case c.Phase.Owned() && !snap.FencedFor(c.Server, c.Session) && !snap.Alive(c.Server, c.Session):
+		booting := b.p.World.Server(string(c.Server))
+		back := snap.Members.Has(c.Server) && b.p.unable(string(c.Server))
+		return back || b.unfenceable(snap, c) || booting.Powered() && !booting.Booted() ||
+			b.wasDark && b.p.Now()-b.dark < plan.ColdStartGrace+b.recoveryBound()
+	case c.Phase.Owned():
+		return b.leaving(string(c.Server)) || b.p.unable(string(c.Server))
+	case c.Phase == pool.PhaseAssigned && b.p.unable(string(c.Server)):
+		return b.p.Now()-b.told[id].at < plan.Patience || !b.p.roomFor(snap, vm, string(c.Server))
+	case c.Phase == pool.PhaseAssigned:
+		return b.leaving(string(c.Server))
 	}
 	status, reason := view.VM(id)
-	return status == plan.VMFailed || reason != "" && status == plan.VMWaiting
+	return status == plan.VMFailed || reason != "" && status == plan.VMWaiting && !b.p.roomFor(snap, vm, "")
+}
+
+// locked reports whether a process of the VM elsewhere, which nobody can end before its own time, has the disks: one
+// that its guard has paused, or that its server's agent should end and cannot.
+func (b *bounds) locked(im *world.Image, c pool.Claim) bool {
+	for _, q := range im.Copies() {
+		if q.Server() != string(c.Server) && (q.Paused() || b.p.unable(q.Server())) {
+			return true
+		}
+	}
+	return false
+}
+
+// led reports whether somebody leads who can read and write, or should: there is a server with which nothing is wrong.
+func (p *Pool) led(snap *pool.Snapshot) bool {
+	l := string(snap.Leader.Server)
+	if l != "" {
+		return !p.Etcd.Frozen(l) && !p.Net.Slowed(l)
+	}
+	return slices.ContainsFunc(p.World.Servers(), func(s *world.Server) bool { return p.sound(s.Name) })
+}
+
+// unable reports whether something of a server is broken that its agent needs to start, stop or release a VM.
+func (p *Pool) unable(server string) bool { return p.handicapped(server) || p.Net.Slowed(server) }
+
+// sound reports whether nothing at all is wrong with a server.
+func (p *Pool) sound(server string) bool {
+	s := p.World.Server(server)
+	return s.Booted() && !p.unable(server) && p.Etcd.Reaches(server) && !slices.Contains(p.Net.Faulty(), server)
+}
+
+// roomFor reports whether a server other than one certainly takes a VM: nothing is wrong with it, it is open to new VMs
+// and has room to spare, and neither rules nor earlier failures of the VM narrow the choice.
+func (p *Pool) roomFor(snap *pool.Snapshot, vm pool.VM, other string) bool {
+	home, _ := snap.Homes.Get(vm.ID)
+	claim, _ := snap.Claims.Get(vm.ID)
+	if len(vm.Require) > 0 || vm.Apart != "" || vm.Together != "" || vm.DisksInDoubt != "" || home.Failed || len(home.Failures) > 0 ||
+		claim.Cause == pool.CauseKept {
+		return false
+	}
+	for id, s := range snap.Servers.All() {
+		m, up := snap.Members.Get(id)
+		if string(id) == other || !up || m.StorageLost || s.Maintenance || s.InboundLock || s.Removing || s.ShuttingDown || !p.sound(string(id)) {
+			continue
+		}
+		free := m.MemoryBytes * 3 / 4
+		for v, c := range snap.Claims.All() {
+			if reg, ok := snap.VMs.Get(v); ok && (c.Server == id || c.Incoming != nil && c.Incoming.Server == id) {
+				free -= reg.MemoryBytes
+			}
+		}
+		if free > vm.MemoryBytes {
+			return true
+		}
+	}
+	return false
 }
 
 // handicapped reports whether something of a server is broken that its agent needs to do its work.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,9 +38,9 @@ type Checker struct {
 	asked map[string]map[string]bool
 	// known are the VMs that must not be forgotten.
 	known map[pool.VMID]bool
-	// starts and migrations of each VM at time 0.
-	starts, migrations map[pool.VMID]int
-	bounds             *bounds
+	// perhapsRemoved are those whose removal was asked for and not answered.
+	perhapsRemoved map[pool.VMID]bool
+	bounds         *bounds
 	// latest is when the latest fault or command was.
 	latest time.Duration
 }
@@ -47,11 +48,9 @@ type Checker struct {
 // NewChecker starts watching a settled pool.
 func NewChecker(p *Pool) *Checker {
 	c := &Checker{p: p, touched: map[pool.VMID]bool{}, asked: map[string]map[string]bool{}, known: map[pool.VMID]bool{},
-		starts: map[pool.VMID]int{}, migrations: map[pool.VMID]int{}}
+		perhapsRemoved: map[pool.VMID]bool{}}
 	for _, v := range p.File.VMs {
-		im := p.World.Image(v.ID)
 		c.known[v.ID] = true
-		c.starts[v.ID], c.migrations[v.ID] = im.Starts, im.Migrations
 	}
 	if p.truth.snapshot().Config.ReturnHome {
 		c.ruled() // those that may go home to a preferred server
@@ -83,6 +82,8 @@ func (c *Checker) broken(invariant int, format string, args ...any) {
 // event looks at invariants 1 and 8.
 func (c *Checker) event(e world.Event) {
 	if e.VM == "" {
+		// Without quorum every server may come to its stop time.
+		c.all = c.all || c.p.File.Pool.Embedded && !c.p.Etcd.Quorum()
 		return
 	}
 	c.bounds.event(e)
@@ -119,8 +120,8 @@ func (c *Checker) claim(k Change, id pool.VMID, was, now pool.Claim, had, has bo
 	if assigned && had && !byLeader {
 		c.broken(3, "%s assigned %s to %s without comparing the leader's revision", k.By, id, now.Server)
 	}
-	if vm, ok := k.After.VMs.Get(id); assigned && ok && vm.Desired != pool.DesiredRunning {
-		c.broken(4, "%s was assigned to %s while it is wanted %s", id, now.Server, vm.Desired)
+	if vm, ok := k.After.VMs.Get(id); assigned && ok {
+		c.sent(k, vm, now)
 	}
 	moved := had && was.Phase.Owned() && (!has || now.Server != was.Server || !now.Phase.Owned())
 	if !moved {
@@ -141,6 +142,19 @@ func (c *Checker) claim(k Change, id pool.VMID, was, now pool.Claim, had, has bo
 	c.taken(k, id, was)
 }
 
+// sent looks at where a VM is told to start: what its registration and the server's say at that moment counts.
+func (c *Checker) sent(k Change, vm pool.VM, now pool.Claim) {
+	if vm.Desired != pool.DesiredRunning {
+		c.broken(4, "%s was assigned to %s while it is wanted %s", vm.ID, now.Server, vm.Desired)
+	}
+	if len(vm.Require) > 0 && !slices.Contains(vm.Require, now.Server) {
+		c.broken(5, "%s was assigned to %s, where it must not run", vm.ID, now.Server)
+	}
+	if s, _ := k.After.Servers.Get(now.Server); s.Maintenance || s.Removing {
+		c.broken(5, "%s was assigned to %s, which is in maintenance or leaves the pool", vm.ID, now.Server)
+	}
+}
+
 // taken looks at a claim that the leader took from its owner. The record must prove the old session harmless; where
 // the proof rests on a guard it counts only for what the guard held, and only with locks on the disks.
 func (c *Checker) taken(k Change, id pool.VMID, was pool.Claim) {
@@ -159,8 +173,18 @@ func (c *Checker) taken(k Change, id pool.VMID, was pool.Claim) {
 	if f.Proof == pool.ProofGuard && !locks {
 		c.broken(2, "%s was taken from %s by proof of guard, though its disks have no locks", id, was.Server)
 	}
-	if !vm.DiskLocks && slices.Contains(c.p.World.Image(id).Executing(), string(was.Server)) {
+	if !slices.Contains(c.p.World.Image(id).Executing(), string(was.Server)) {
+		return
+	}
+	guard := c.p.World.Server(string(was.Server)).Guard()
+	switch {
+	case !vm.DiskLocks:
 		c.broken(2, "%s, whose disks have no locks, was taken from %s while it executes there", id, was.Server)
+	case f.Proof == pool.ProofConfirmed: // whoever confirmed it answers for it
+	case f.Proof == pool.ProofPower:
+		c.broken(2, "%s was taken from %s by proof of %s while it executes there", id, was.Server, f.Proof)
+	case guard != nil && !guard.Hung():
+		c.broken(2, "%s was taken from %s by proof of %s while it executes there, though its guard works", id, was.Server, f.Proof)
 	}
 }
 
@@ -307,6 +331,9 @@ func (c *Checker) Command(st scenario.Statement) {
 func (c *Checker) Answered(st scenario.Statement, a Answer) {
 	switch {
 	case a.Err != nil:
+		if st.Verb == "remove" && errors.Is(a.Err, pool.ErrOutcomeUnknown) {
+			c.perhapsRemoved[pool.VMID(st.VM)] = true
+		}
 	case st.Verb == "add":
 		c.known[pool.VMID(st.VM)] = true
 	case st.Verb == "remove":

@@ -14,6 +14,9 @@ func (c *Checker) End() error {
 	view := plan.NewView(snap)
 	for _, id := range slices.Sorted(maps.Keys(c.known)) {
 		vm, ok := snap.VMs.Get(id)
+		if !ok && c.perhapsRemoved[id] {
+			continue
+		}
 		if !ok {
 			c.broken(5, "vm %s is not registered any more", id)
 			break
@@ -30,15 +33,14 @@ func (c *Checker) End() error {
 // owns it, or was told to, has trouble that keeps its agent from acting and from telling.
 func (c *Checker) blind(snap *pool.Snapshot, id pool.VMID) bool {
 	claim, _ := snap.Claims.Get(id)
-	server := string(claim.Server)
-	lead := string(snap.Leader.Server)
 	switch {
-	case !c.p.Etcd.Quorum(), lead == "", !c.p.Etcd.Reaches(lead), c.p.handicapped(lead):
+	case !c.p.Etcd.Quorum(), !c.p.led(snap):
 		return true
 	case claim.Phase == pool.PhaseUnassigned || !snap.Alive(claim.Server, claim.Session):
 		return false
 	}
-	return c.bounds.left > 0 && c.p.Now() < c.bounds.left+c.bounds.recoveryBound() || !c.p.Etcd.Reaches(server) || c.p.Net.Slowed(server) || c.p.handicapped(server)
+	server := string(claim.Server)
+	return c.bounds.leaving(server) || !c.p.Etcd.Reaches(server) || c.p.unable(server)
 }
 
 // ending checks one VM.
@@ -49,23 +51,25 @@ func (c *Checker) ending(snap *pool.Snapshot, view *plan.View, vm pool.VM) {
 	wanted := vm.Desired == pool.DesiredRunning
 	switch {
 	case c.blind(snap, vm.ID):
-	case len(at) == 1 && wanted:
-		moved := im.Starts > c.starts[vm.ID] || im.Migrations > c.migrations[vm.ID]
-		if moved && len(vm.Require) > 0 && !slices.Contains(vm.Require, pool.ServerID(at[0])) {
-			c.broken(5, "%s runs on %s, where it must not", vm.ID, at[0])
-		}
+	case len(at) == 1 && wanted: // that it may run there was checked when it was sent there
 	case len(at) == 1:
-		if reason == "" && status != plan.VMLost && c.p.Now() > c.latest+snap.Config.StopLimit+tail/10 {
+		if reason == "" && status != plan.VMLost && !c.stillStopping(snap) {
 			c.broken(5, "%s is wanted %s, yet executes on %s, reported %s without a reason", vm.ID, vm.Desired, at[0], status)
 		}
 	case !wanted:
-		if status != plan.VMStopped && (status != plan.VMLost || reason == "") {
+		if status != plan.VMStopped && !(status == plan.VMStopping && c.stillStopping(snap)) && (status != plan.VMLost || reason == "") {
 			c.broken(5, "%s is wanted %s and reported %s (%s)", vm.ID, vm.Desired, status, reason)
 		}
 	case status == plan.VMLost && !snap.Protected(vm):
 	case !slices.Contains([]plan.VMStatus{plan.VMWaiting, plan.VMFailed, plan.VMStarting, plan.VMPaused}, status):
 		c.broken(5, "%s is wanted running, executes nowhere, and is reported %s (%s)", vm.ID, status, reason)
+	case status == plan.VMStarting && c.p.Now()-c.bounds.down[vm.ID] < c.bounds.recoveryBound():
 	case reason == "" && (status != plan.VMStarting || im.StartFails == 0 && len(im.Copies()) == 0):
 		c.broken(5, "%s is wanted running, executes nowhere, and is reported %s without a reason", vm.ID, status)
 	}
+}
+
+// stillStopping reports whether a guest that was asked to stop by the latest command may not have been forced yet.
+func (c *Checker) stillStopping(snap *pool.Snapshot) bool {
+	return c.p.Now() < c.latest+snap.Config.StopLimit+tail/10
 }

@@ -15,6 +15,7 @@ type parser struct {
 	file    *File
 	servers map[string]bool
 	vms     map[string]bool
+	setUp   map[pool.VMID]bool
 	line    int
 	// timeline: the first statement of the time line was seen.
 	timeline bool
@@ -31,7 +32,7 @@ type source struct {
 
 // Parse reads a scenario. name appears in errors, which are *Error.
 func Parse(name, text string) (*File, error) {
-	p := &parser{file: &File{Name: name, Pool: defaultPool()}, servers: map[string]bool{}, vms: map[string]bool{}}
+	p := &parser{file: &File{Name: name, Pool: defaultPool()}, servers: map[string]bool{}, vms: map[string]bool{}, setUp: map[pool.VMID]bool{}}
 	if err := p.parse(text); err != nil {
 		var e *Error
 		if errors.As(err, &e) {
@@ -133,9 +134,10 @@ func (p *parser) setup(word string, t []token) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(p.file.VMs, func(o VM) bool { return o.ID == v.ID }) {
+	if p.setUp[v.ID] {
 		return fmt.Errorf("vm %s is set up twice", v.ID)
 	}
+	p.setUp[v.ID] = true
 	p.file.VMs = append(p.file.VMs, *v)
 	return nil
 }

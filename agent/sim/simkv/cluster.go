@@ -46,7 +46,7 @@ type Cluster struct {
 	clients   []*Client
 	watchers  []*watcher
 	observers []func(Commit)
-	// changes counts elections, for diagnostics.
+	// changes counts elections.
 	changes int
 }
 
@@ -151,6 +151,9 @@ func (c *Cluster) SetAlive(server string, alive bool) {
 	}
 	c.review()
 }
+
+// Elections counts the leaders that were elected: at each, every lease gets its full life again.
+func (c *Cluster) Elections() int { return c.changes }
 
 // Quorum reports whether a leader could be elected now.
 func (c *Cluster) Quorum() bool { return !c.down && len(c.candidates()) > 0 }
