@@ -66,14 +66,16 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		}
 		ttl = a.retime(session, snap.Config.LeaseTTL, ttl)
 		now := a.e.Clock.Now()
-		vms := snap.VMs
+		vms, before := snap.VMs, seen
 		full := !now.Before(nextFacts) || !a.capacityKnown()
 		if full {
 			nextFacts = now.Add(factsEvery)
-			seen = pool.Table[pool.VMID, pool.VM]{}
+			before = pool.Table[pool.VMID, pool.VM]{}
 		}
-		a.lookAtNeeds(ctx, vms, seen, known, full)
 		seen = vms
+		if !a.lookAtNeeds(ctx, vms, before, known, full) {
+			nextFacts = now // a check had no answer, as just after a boot: it is made again soon
+		}
 		a.lookAtServer(ctx, rec, full)
 		a.learnRoster(snap, a.ID())
 		a.arrive(ctx, snap)
@@ -150,9 +152,11 @@ type needsSeen struct {
 	missing  []string
 }
 
-// lookAtNeeds checks what the VMs that may have changed need from this server; all of them if full.
-func (a *Agent) lookAtNeeds(ctx context.Context, vms, seen pool.Table[pool.VMID, pool.VM], known map[pool.VMID]needsSeen, full bool) {
+// lookAtNeeds checks what the VMs that may have changed need from this server; all of them if full. It reports whether
+// every check had an answer.
+func (a *Agent) lookAtNeeds(ctx context.Context, vms, seen pool.Table[pool.VMID, pool.VM], known map[pool.VMID]needsSeen, full bool) (answered bool) {
 	changed := false
+	answered = true
 	for id := range vms.ChangedSince(seen) {
 		vm, ok := vms.Get(id)
 		if !ok {
@@ -165,13 +169,14 @@ func (a *Agent) lookAtNeeds(ctx context.Context, vms, seen pool.Table[pool.VMID,
 		}
 		missing, err := a.missing(ctx, vm.Needs)
 		if err != nil {
+			answered = false
 			missing = []string{"an answer from its own checks: " + err.Error()}
 		}
 		changed = changed || !slices.Equal(missing, known[id].missing)
 		known[id] = needsSeen{vm.Revision, missing}
 	}
 	if !changed {
-		return
+		return answered
 	}
 	lacks := map[pool.VMID][]string{}
 	for _, id := range slices.Sorted(maps.Keys(known)) {
@@ -182,6 +187,7 @@ func (a *Agent) lookAtNeeds(ctx context.Context, vms, seen pool.Table[pool.VMID,
 	a.mu.Lock()
 	a.facts.lacks = lacks
 	a.mu.Unlock()
+	return answered
 }
 
 func (a *Agent) missing(ctx context.Context, needs []pool.Need) ([]string, error) {
