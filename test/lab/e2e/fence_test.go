@@ -33,15 +33,19 @@ func TestServerWhoseAgentAndGuardDiedIsSwitchedOffBeforeItsVMsStartElsewhere(t *
 	b.diedBefore(vm, old, next)
 	b.rising(vm)
 	b.startedTimes(vm, 2)
-	b.startedTimes(plain, 1)
 	if !strings.Contains(b.report(), "fence_lab reports off, verified twice") {
 		t.Errorf("the history does not tell that fence_lab reported off:\n%s", b.report())
 	}
 
-	// It is switched on again, and then it takes part again.
+	// It is switched on again, and then it takes part again: the VM without HA starts there.
 	b.must(b.p.UntilUp(within(t, 40*time.Second)))
 	b.noDomain(victim, vm)
 	b.startedTimes(vm, 2)
+	for _, life := range b.lives(plain) {
+		if life.Server != victim {
+			t.Errorf("%s has no HA, and was started on %s", plain, life.Server)
+		}
+	}
 }
 
 func TestSilentServerIsSwitchedOffBeforeItsLeaseEndsAndOnAgain(t *testing.T) {
