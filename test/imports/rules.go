@@ -20,9 +20,9 @@ var anywhere = []string{"pkg/clock", "pkg/version"}
 var mayImport = map[string][]string{
 	"agent":        {"agent/*", "pkg/*", "proto"},
 	"agent/api":    {"pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
-	"agent/app":    {"agent/api", "agent/failsafe", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/store", "pkg/pool", "proto"},
+	"agent/app":    {"agent/api", "agent/failsafe", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/plan", "pkg/store", "pkg/pool", "proto"},
 	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/store", "pkg/pool", "proto"},
-	"agent/mesh":   {"agent/api", "agent/local", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
+	"agent/mesh":   {"agent/api", "agent/local", "pkg/pki", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
 	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
 	"agent/leader": {"pkg/plan", "pkg/pool"},
 	"agent/local":  {"agent/guard", "pkg/pool"}, // guard's words: Process, Lease, Held
