@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,14 +80,14 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); f.Run(ctx) }()
 		s := <-src.streams
-		woken := 0
+		var count atomic.Int64
 		go func() {
 			last := time.Time{}
 			for {
 				if _, err := f.Next(ctx, last); err != nil {
 					return
 				}
-				woken++
+				count.Add(1)
 				last = time.Now()
 			}
 		}()
@@ -96,13 +97,13 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 			s.messages <- delta(int64(2+i), &pb.Delta{Vms: []*pb.VMView{vm("a", "srv-1", running)}})
 		}
 		synctest.Wait()
-		if woken < 5 || woken > 12 {
-			t.Errorf("woken %d times in a second", woken)
+		before := count.Load()
+		if before < 5 || before > 12 {
+			t.Errorf("woken %d times in a second", before)
 		}
-		before := woken
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
-		if woken > before+1 {
+		if woken := count.Load(); woken > before+1 {
 			t.Errorf("woken %d times by nothing", woken-before)
 		}
 		cancel()
