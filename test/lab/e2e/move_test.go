@@ -50,9 +50,9 @@ func TestBusyGuestMovesLiveWithoutLosingACount(t *testing.T) {
 	home := b.other(b.leader())
 	ha, plain := b.busy("ha", home, "ha=on"), b.busy("plain", home)
 	b.settle(ha, plain)
-	for _, vm := range []string{ha, plain} {
+	for vm, targets := range map[string][]string{ha: {b.other(home), ""}, plain: {""}} {
 		from := home
-		for _, target := range []string{b.other(home), ""} {
+		for _, target := range targets {
 			counter := lab.WatchCounter(t.Context(), b.l.Disk(vm))
 			b.rising(vm)
 			counter.Reset()
