@@ -44,6 +44,8 @@ type Feed struct {
 
 	mu sync.Mutex
 	m  machine
+	// told: nothing has changed since the last Next.
+	told bool
 }
 
 // New returns a feed that does nothing until Run.
@@ -163,6 +165,9 @@ func (f *Feed) with(wake bool, do func()) {
 }
 
 func (f *Feed) wake() {
+	f.mu.Lock()
+	f.told = false
+	f.mu.Unlock()
 	select {
 	case f.news <- struct{}{}:
 	default:
@@ -172,6 +177,15 @@ func (f *Feed) wake() {
 // Next waits for something new, at least mostOften after the last time, and returns it. It fails when ctx ends.
 // One goroutine at a time may call it.
 func (f *Feed) Next(ctx context.Context, last time.Time) (Update, error) {
+	for {
+		u, err := f.next(ctx, last)
+		if !errors.Is(err, errTold) {
+			return u, err
+		}
+	}
+}
+
+func (f *Feed) next(ctx context.Context, last time.Time) (Update, error) {
 	select {
 	case <-f.news:
 	case <-ctx.Done():
@@ -188,8 +202,15 @@ func (f *Feed) Next(ctx context.Context, last time.Time) (Update, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.told { // what woke us was told last time already
+		return Update{}, errTold
+	}
+	f.told = true
 	return Update{View: f.m.view, Link: f.m.link, Back: f.m.takeReturn()}, nil
 }
+
+// errTold says that a wake-up came with nothing new.
+var errTold = errors.New("nothing new")
 
 // Link is how the connection stands.
 func (f *Feed) Link() Link {
