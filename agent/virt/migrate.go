@@ -46,7 +46,9 @@ func (a *Adapter) Migrate(ctx context.Context, m local.Migration) (local.Transfe
 		return w.verdict(ctx, a.clock, a.opt.Settle), nil
 	case <-ctx.Done():
 		go func() {
-			_ = <-done // nobody waits for how it ended
+			if err := <-done; err != nil {
+				a.opt.Log.Info("a migration that nobody waited for has failed", "vm", m.VM, "to", m.To, "err", err)
+			}
 			a.moved(m.VM, w)
 		}()
 		return local.Transfer{}, fmt.Errorf("migrate %s to %s: it is not waited for any more and goes on: %w", m.VM, m.To, pool.ErrOutcomeUnknown)
