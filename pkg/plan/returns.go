@@ -89,7 +89,13 @@ func (p *planner) sendHome(unit []Leave, wanted []pool.ServerID, failed map[pool
 		along = append(along, l.VM.ID)
 	}
 	for _, to := range wanted {
-		if !p.settled(to) || !p.takesAll(unit, to, along) {
+		if !p.snap.Members.Has(to) {
+			continue
+		}
+		if !p.settled(to) {
+			return // soon; going to a lesser one meanwhile would be a move too many
+		}
+		if !p.takesAll(unit, to, along) {
 			continue
 		}
 		for _, l := range unit {
@@ -107,11 +113,8 @@ func (p *planner) mayGoHome(l Leave, from pool.ServerID) bool {
 		p.observed(l.claim, pool.RunRunning, pool.RunPaused)
 }
 
-// settled reports whether a server has been here for long enough to move VMs to it.
+// settled reports whether a member has been here for long enough to move VMs to it.
 func (p *planner) settled(id pool.ServerID) bool {
-	if !p.snap.Members.Has(id) {
-		return false
-	}
 	sight, ok := p.in.Storage[id]
 	if !ok {
 		return true // the leader has not looked yet, or nobody looks
