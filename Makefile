@@ -147,7 +147,7 @@ soak: ## property tests and searches with N=100000 inputs each, then FUZZTIME=1m
 	@packages=$$(grep -rl --include='*_test.go' '"pgregory.net/rapid"' . | xargs -r -n1 dirname | sort -u); \
 	[ -n "$$packages" ] || { echo "soak: no property tests found" >&2; exit 1; }; \
 	set -x; $(GO) test -tags $(TAGS) -shuffle=on -timeout=0 $$packages -rapid.checks=$(or $(N),100000)
-	$(GO) test -tags $(TAGS) -timeout=0 -count=1 -v -run '^TestSearchFindsNoViolation$$' ./agent/sim/search \
+	$(GO) test -tags $(TAGS) -timeout=0 -count=1 -v -run '^(TestSearchFindsNoViolation|TestEveryMutantIsFound)$$' ./agent/sim/search \
 		-search.runs=$(or $(N),100000) -search.seed=$(or $(SEED),1)
 	@grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . >/dev/null || { echo "soak: no fuzz targets found" >&2; exit 1; }
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | while IFS=: read -r file target; do \

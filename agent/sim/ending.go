@@ -57,13 +57,13 @@ func (c *Checker) ending(snap *pool.Snapshot, view *plan.View, vm pool.VM) {
 			c.broken(5, "%s is wanted %s, yet executes on %s, reported %s without a reason", vm.ID, vm.Desired, at[0], status)
 		}
 	case !wanted:
-		if status != plan.VMStopped && !(status == plan.VMStopping && c.stillStopping(snap)) && (status != plan.VMLost || reason == "") {
+		if status != plan.VMStopped && (status != plan.VMStopping || !c.stillStopping(snap)) && (status != plan.VMLost || reason == "") {
 			c.broken(5, "%s is wanted %s and reported %s (%s)", vm.ID, vm.Desired, status, reason)
 		}
 	case status == plan.VMLost && !snap.Protected(vm):
 	case !slices.Contains([]plan.VMStatus{plan.VMWaiting, plan.VMFailed, plan.VMStarting, plan.VMPaused}, status):
 		c.broken(5, "%s is wanted running, executes nowhere, and is reported %s (%s)", vm.ID, status, reason)
-	case status == plan.VMStarting && c.p.Now()-c.bounds.down[vm.ID] < c.bounds.recoveryBound():
+	case (status == plan.VMStarting || status == plan.VMMigrating) && c.p.Now()-c.bounds.down[vm.ID] < c.bounds.recoveryBound():
 	case reason == "" && (status != plan.VMStarting || im.StartFails == 0 && len(im.Copies()) == 0):
 		c.broken(5, "%s is wanted running, executes nowhere, and is reported %s without a reason", vm.ID, status)
 	}

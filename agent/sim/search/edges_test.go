@@ -93,40 +93,6 @@ func (b *byReply) Extend(ctx context.Context, l guard.Lease) error {
 	return b.Client.Extend(ctx, l)
 }
 
-// oneDeadline is a guard that knows one deadline for all of a server, not one per session.
-type oneDeadline struct {
-	guard.Client
-	mu    sync.Mutex
-	under map[pool.VMID]pool.Session
-}
-
-func (g *oneDeadline) Extend(ctx context.Context, l guard.Lease) error {
-	l.Session = 1
-	return g.Client.Extend(ctx, l)
-}
-
-func (g *oneDeadline) Hold(ctx context.Context, h guard.Held) error {
-	session := h.Session
-	h.Session = 1
-	err := g.Client.Hold(ctx, h)
-	if err == nil {
-		g.mu.Lock()
-		g.under[h.VM] = session
-		g.mu.Unlock()
-	}
-	return err
-}
-
-func (g *oneDeadline) Status(ctx context.Context) (guard.Status, error) {
-	st, err := g.Client.Status(ctx)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for i, h := range st.Held {
-		st.Held[i].Session = g.under[h.VM]
-	}
-	return st, err
-}
-
 // hopeful takes a renewal that failed for one that did not.
 type hopeful struct{ kv.Leases }
 
@@ -135,35 +101,6 @@ func (h hopeful) KeepAlive(ctx context.Context, id kv.LeaseID, attempt int) erro
 		return err
 	}
 	return nil
-}
-
-// forced overwrites a member key that is there already.
-type forced struct {
-	kv.Store
-	e *app.Edges
-}
-
-func (f forced) Get(ctx context.Context, key string) (kv.KeyValue, bool, error) {
-	found, ok, err := f.Store.Get(ctx, key)
-	if ok && below(key, "members") {
-		if kept, known, _ := f.e.LeaseState.Load(); !known || found.Lease != kept.Lease && found.Lease != kept.NextLease {
-			return kv.KeyValue{}, false, nil
-		}
-	}
-	return found, ok, err
-}
-
-func (f forced) Txn(ctx context.Context, t kv.Txn) (kv.Result, error) {
-	if len(t.If) != 1 || !below(t.If[0].Key, "members") || t.If[0] != kv.Absent(t.If[0].Key) {
-		return f.Store.Txn(ctx, t)
-	}
-	key := t.If[0].Key
-	t.If = nil
-	res, err := f.Store.Txn(ctx, t)
-	if found, ok, gerr := f.Store.Get(ctx, key); err == nil && gerr == nil && ok {
-		res.Revision = found.CreateRevision // the session's name
-	}
-	return res, err
 }
 
 // eager is a hypervisor whose calls are changed where a function is set.
@@ -257,15 +194,4 @@ func (a arrivals) Domains(ctx context.Context) ([]local.Domain, error) {
 		}
 	}
 	return all, err
-}
-
-// comeback lets a guest go on as soon as its transfer has not ended well.
-type comeback struct{ local.Hypervisor }
-
-func (c comeback) Migrate(ctx context.Context, m local.Migration) (local.Transfer, error) {
-	got, err := c.Hypervisor.Migrate(ctx, m)
-	if err != nil {
-		_ = c.Resume(ctx, m.VM, local.Marker{Pool: m.Marker.Pool, Incarnation: m.Marker.Incarnation, VM: m.VM, Epoch: m.Marker.Epoch, Started: true})
-	}
-	return got, err
 }

@@ -58,16 +58,6 @@ func txns(f func(ctx context.Context, t kv.Txn, real txnFunc) (kv.Result, error)
 	return sim.Tamper{Store: func(s kv.Store) kv.Store { return otherStore{s, f} }}
 }
 
-// decides mutates what the agents' rules look at.
-func decides(f func(*local.View)) sim.Tamper {
-	return agents(func(_ string, e *app.Edges) {
-		e.Rules.Decide = func(v local.View) local.Decision {
-			f(&v)
-			return local.Decide(v)
-		}
-	})
-}
-
 // failsafes mutates rules of the failsafe.
 func failsafes(r failsafe.Rules) sim.Tamper {
 	return agents(func(_ string, e *app.Edges) { e.Rules.Failsafe = r })
