@@ -197,7 +197,7 @@ func TestNothingRunsExceptUnderAHeldClaimOfThisSession(t *testing.T) {
 		switch {
 		case !v.HasClaim || v.Claim.Server != v.Me || v.Claim.Session != v.Session || v.Session == 0:
 			t.Fatalf("resumes though the claim does not name this server and session: %+v", v)
-		case v.Claim.Phase == pool.PhaseMigrating && v.GuardPaused && !v.Moving.JobRunning && !(v.Moving.Running && v.Moving.Operation == v.Claim.Operation):
+		case v.Claim.Phase == pool.PhaseMigrating && v.GuardPaused && !v.Moving.JobRunning && (!v.Moving.Running || v.Moving.Operation != v.Claim.Operation):
 		case v.Claim.Phase == pool.PhaseHandedOver:
 			m := v.Domain.Marker
 			if m == nil || m.Operation == "" && m.Epoch != v.Claim.Epoch || m.Operation != "" && (m.Operation != v.Claim.Operation || m.Epoch+1 != v.Claim.Epoch) {
