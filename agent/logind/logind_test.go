@@ -24,6 +24,8 @@ import (
 type standIn struct {
 	t    *testing.T
 	conn *dbus.Conn
+	// machine is who asks.
+	machine *Machine
 	// locks receives what watches each inhibitor; called what was asked for.
 	locks  chan *lock
 	called chan string
@@ -68,12 +70,12 @@ func (s *standIn) Inhibit(what, who, why, mode string) (dbus.UnixFD, *dbus.Error
 	if err != nil {
 		return 0, dbus.MakeFailedError(err)
 	}
-	l := &lock{what, mode, r, w}
+	l, fd := &lock{what, mode, r, w}, dbus.UnixFD(w.Fd())
 	s.mu.Lock()
 	s.held = append(s.held, l)
 	s.mu.Unlock()
 	s.locks <- l
-	return dbus.UnixFD(w.Fd()), nil
+	return fd, nil
 }
 
 // PowerOff is logind's.
@@ -135,6 +137,7 @@ func start(t *testing.T, preparing bool) (*standIn, *Machine) {
 		t.Fatal(err)
 	}
 	m := New(Options{Clock: clock.Real(), Log: slog.New(slog.DiscardHandler), Dial: func(context.Context) (*dbus.Conn, error) { return dbus.Connect(address) }})
+	s.machine = m
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -153,15 +156,33 @@ func start(t *testing.T, preparing bool) (*standIn, *Machine) {
 	return s, m
 }
 
+// lock returns the stand-in's end of an inhibitor that the Machine has by now: before the answer has left, the
+// stand-in's own copy of it must stay open.
 func (s *standIn) lock() *lock {
 	s.t.Helper()
+	limit := time.After(10 * time.Second)
 	select {
 	case l := <-s.locks:
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for !s.machine.holds() {
+			select {
+			case <-tick.C:
+			case <-limit:
+				s.t.Fatal("the inhibitor never arrived")
+			}
+		}
 		return l
-	case <-time.After(10 * time.Second):
+	case <-limit:
 		s.t.Fatal("nobody asked for an inhibitor")
 		return nil
 	}
+}
+
+func (m *Machine) holds() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lock != nil
 }
 
 func (s *standIn) emit(name string, values ...any) {
