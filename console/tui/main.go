@@ -139,7 +139,7 @@ func (p program) run() int {
 	if !o.plain && !p.terminal() {
 		return p.fail(errors.New("this needs a terminal; for scripts there is: holdfast status -o json"))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	opener := &opener{ctx: ctx, wish: o.wish, readOnly: o.readOnly}
 	session, pool, err := opener.open("")
@@ -164,7 +164,8 @@ func (p program) fail(err error) int {
 // screen runs the console on the whole terminal, and restores the terminal whatever happens.
 func (p program) screen(ctx context.Context, m *ui.Model, crashFile string) int {
 	c := &crash{file: crashFile}
-	_, err := tea.NewProgram(guarded{ui.Program{Model: m}, c}, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithFPS(30),
+	// Signals end ctx. The library's own handler beside that would wait for a loop that has ended already.
+	_, err := tea.NewProgram(guarded{ui.Program{Model: m}, c}, tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithAltScreen(), tea.WithFPS(30),
 		tea.WithInput(p.in), tea.WithOutput(p.out)).Run()
 	if c.happened() {
 		fmt.Fprintln(p.err, c.notice())
