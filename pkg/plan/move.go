@@ -52,6 +52,10 @@ func (m Move) On(server pool.ServerID) (Candidate, bool) {
 	return Candidate{}, false
 }
 
+// roomShownUpTo is the size of pool, in VMs, up to which the room after a move is worked out though nothing was
+// promised of it: for people only, and in a large pool it takes longer than they care to wait.
+const roomShownUpTo = 1000
+
 // PlanMove judges every server as the destination of a VM, as the leader would. live tells whether it is to move
 // without being stopped. ok is false if the VM is not registered.
 func PlanMove(s *pool.Snapshot, id pool.VMID, live bool) (m Move, ok bool) {
@@ -71,7 +75,7 @@ func PlanMove(s *pool.Snapshot, id pool.VMID, live bool) (m Move, ok bool) {
 			continue
 		}
 		c := Candidate{Verdict: v, FreeAfter: v.FreeBytes - vm.MemoryBytes}
-		if c.Fits() && s.Config.Tolerate > 0 && judged < mostJudged {
+		if c.Fits() && judged < mostJudged && (s.Config.Tolerate > 0 || s.VMs.Len() <= roomShownUpTo) {
 			if before == CapacityUnspecified {
 				before = PoolCapacity(s).Verdict
 			}
@@ -95,7 +99,7 @@ func (c *Candidate) judgeRoom(s *pool.Snapshot, claim pool.Claim, before Capacit
 	after.Claims = s.Claims.With(claim.VM, claim)
 	room := PoolCapacity(&after)
 	c.After = room.Verdict
-	if before == CapacityOK && room.Verdict != CapacityOK {
+	if s.Config.Tolerate > 0 && before == CapacityOK && room.Verdict != CapacityOK {
 		c.Reasons = append(c.Reasons, Reason{Code: CodeCapacity,
 			Sentence: fmt.Sprintf("with it on %s the pool could not tolerate the loss of %s any more: %s", c.Server, count(s.Config.Tolerate, "server"), room.Text)})
 	}
