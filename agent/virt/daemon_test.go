@@ -32,6 +32,8 @@ type daemon struct {
 	holder *exec.Cmd // keeps the namespace while libvirtd is down
 	server *exec.Cmd
 	ended  chan struct{}
+	// hostUUID is what it tells of its host.
+	hostUUID string
 }
 
 // qemu.conf and libvirtd.conf for a machine without the usual users, cgroups and security modules.
@@ -46,7 +48,7 @@ namespaces = [ ]
 stdio_handler = "file"
 `
 	// Two daemons of one host UUID would not migrate to each other.
-	daemonConf = `host_uuid = "8a1f6d3e-2c0b-4b67-9d55-%012x"
+	daemonConf = `host_uuid = "%s"
 auth_unix_rw = "none"
 unix_sock_group = "root"
 `
@@ -84,7 +86,8 @@ func startDaemon(t *testing.T) *daemon {
 	d := &daemon{t: t, dir: dir}
 	t.Cleanup(d.remove)
 	d.write("qemu.conf", qemuConf)
-	d.write("libvirtd.conf", fmt.Sprintf(daemonConf, daemons.Add(1)))
+	d.hostUUID = fmt.Sprintf("8a1f6d3e-2c0b-4b67-9d55-%012x", daemons.Add(1))
+	d.write("libvirtd.conf", fmt.Sprintf(daemonConf, d.hostUUID))
 	d.holder = exec.Command("unshare", "-m", "sh", "-c", setup, "sh", dir)
 	out, err := d.holder.StdoutPipe()
 	if err != nil {

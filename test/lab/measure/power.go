@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/test/lab"
 	"github.com/holdfast-ha/holdfast/test/lab/holdfast"
@@ -54,11 +56,28 @@ func (f Failover) offTheLeader(ctx context.Context, l *lab.Lab, p *holdfast.Pool
 			target = s.Name()
 		}
 	}
-	if _, err := p.VMs.RelocateVM(ctx, &pb.RelocateVMRequest{Vm: vm, Server: target}); err != nil {
+	if err := relocate(ctx, p, target); err != nil {
 		return "", fmt.Errorf("move %s off the leader: %w", vm, err)
 	}
 	_, err = p.UntilVM(ctx, vm, "runs on "+target, func(v *pb.VMView) bool {
 		return v.GetStatus() == pb.VMStatus_VM_STATUS_RUNNING && v.GetClaim().GetServer() == target && v.GetClaim().GetArmed()
 	})
 	return target, err
+}
+
+// relocate has the VM moved as soon as the target can take it: a server that has just booted looks at itself first.
+func relocate(ctx context.Context, p *holdfast.Pool, target string) error {
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	for {
+		_, err := p.VMs.RelocateVM(ctx, &pb.RelocateVMRequest{Vm: vm, Server: target})
+		if err == nil || !strings.Contains(err.Error(), "cannot take") {
+			return err
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
