@@ -93,10 +93,11 @@ func (l *lookout) look(ctx context.Context, asking *clock.Group) time.Duration {
 	}
 	after := snap.Config.SuspectAfter
 	silent := map[pool.ServerID]plan.Silence{}
+	look := after / 4
 	for _, id := range l.watched {
 		every := after / 2 // it would only be told of
 		if l.fenceable[id] {
-			every = after / 4
+			every, look = after/4, after/8
 		}
 		l.cfg.Hearing.Listen(id, every)
 		if s := l.cfg.Hearing.Silence(id); s >= every+after/8 {
@@ -105,7 +106,7 @@ func (l *lookout) look(ctx context.Context, asking *clock.Group) time.Duration {
 	}
 	if len(silent) == 0 {
 		l.set(nil)
-		return after / 8
+		return look
 	}
 	l.ask(ctx, asking, snap, office.Server, silent)
 	l.set(plan.Suspects(snap, office.Server, l.heardBy(silent, after)))
