@@ -126,6 +126,9 @@ lint-generated: tools
 lint-tidy:
 	@mkdir -p $(CACHE); $(GO) mod tidy -diff >$(CACHE)/tidy.diff \
 		|| { head -n 40 $(CACHE)/tidy.diff; echo "go.mod or go.sum is out of date: go mod tidy" >&2; exit 1; }
+	@for module in tools tools/api; do \
+		(cd $$module && GOFLAGS=-mod=readonly $(GO) list -deps tool >/dev/null) \
+		|| { echo "$$module/go.sum is out of date: cd $$module && go mod tidy" >&2; exit 1; }; done
 
 .PHONY: unit
 unit: tools ## unit, property and embedded-etcd tests with the race detector
