@@ -1077,11 +1077,107 @@ func (x *ConfirmIncomingResponse) GetWatchdog() *durationpb.Duration {
 	return nil
 }
 
+type StreamFiguresRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Incarnation   string                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamFiguresRequest) Reset() {
+	*x = StreamFiguresRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamFiguresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamFiguresRequest) ProtoMessage() {}
+
+func (x *StreamFiguresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamFiguresRequest.ProtoReflect.Descriptor instead.
+func (*StreamFiguresRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StreamFiguresRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *StreamFiguresRequest) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+type StreamFiguresResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Figures       *ServerFigures         `protobuf:"bytes,1,opt,name=figures,proto3" json:"figures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamFiguresResponse) Reset() {
+	*x = StreamFiguresResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamFiguresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamFiguresResponse) ProtoMessage() {}
+
+func (x *StreamFiguresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamFiguresResponse.ProtoReflect.Descriptor instead.
+func (*StreamFiguresResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StreamFiguresResponse) GetFigures() *ServerFigures {
+	if x != nil {
+		return x.Figures
+	}
+	return nil
+}
+
 var File_holdfast_v1_mesh_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eholdfast/v1/mesh_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17holdfast/v1/types.proto\"C\n" +
+	"\x1eholdfast/v1/mesh_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\"C\n" +
 	"\vPingRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\"\x97\x01\n" +
@@ -1147,11 +1243,16 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x17ConfirmIncomingResponse\x12\x18\n" +
 	"\aarrived\x18\x01 \x01(\bR\aarrived\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x125\n" +
-	"\bwatchdog\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bwatchdog*b\n" +
+	"\bwatchdog\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bwatchdog\"L\n" +
+	"\x14StreamFiguresRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\"M\n" +
+	"\x15StreamFiguresResponse\x124\n" +
+	"\afigures\x18\x01 \x01(\v2\x1a.holdfast.v1.ServerFiguresR\afigures*b\n" +
 	"\fTunnelSocket\x12\x1d\n" +
 	"\x19TUNNEL_SOCKET_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TUNNEL_SOCKET_LIBVIRT\x10\x01\x12\x18\n" +
-	"\x14TUNNEL_SOCKET_STREAM\x10\x022\x8c\x05\n" +
+	"\x14TUNNEL_SOCKET_STREAM\x10\x022\xe6\x05\n" +
 	"\vMeshService\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12M\n" +
 	"\n" +
@@ -1161,7 +1262,8 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\tInspectVM\x12\x1d.holdfast.v1.InspectVMRequest\x1a\x1e.holdfast.v1.InspectVMResponse\x12S\n" +
 	"\fLookupDomain\x12 .holdfast.v1.LookupDomainRequest\x1a!.holdfast.v1.LookupDomainResponse\x12\\\n" +
 	"\x0fPrepareIncoming\x12#.holdfast.v1.PrepareIncomingRequest\x1a$.holdfast.v1.PrepareIncomingResponse\x12\\\n" +
-	"\x0fConfirmIncoming\x12#.holdfast.v1.ConfirmIncomingRequest\x1a$.holdfast.v1.ConfirmIncomingResponse\x12E\n" +
+	"\x0fConfirmIncoming\x12#.holdfast.v1.ConfirmIncomingRequest\x1a$.holdfast.v1.ConfirmIncomingResponse\x12X\n" +
+	"\rStreamFigures\x12!.holdfast.v1.StreamFiguresRequest\x1a\".holdfast.v1.StreamFiguresResponse0\x01\x12E\n" +
 	"\x06Tunnel\x12\x1a.holdfast.v1.TunnelRequest\x1a\x1b.holdfast.v1.TunnelResponse(\x010\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
@@ -1177,7 +1279,7 @@ func file_holdfast_v1_mesh_service_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_mesh_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_holdfast_v1_mesh_service_proto_goTypes = []any{
 	(TunnelSocket)(0),               // 0: holdfast.v1.TunnelSocket
 	(*PingRequest)(nil),             // 1: holdfast.v1.PingRequest
@@ -1197,37 +1299,43 @@ var file_holdfast_v1_mesh_service_proto_goTypes = []any{
 	(*PrepareIncomingResponse)(nil), // 15: holdfast.v1.PrepareIncomingResponse
 	(*ConfirmIncomingRequest)(nil),  // 16: holdfast.v1.ConfirmIncomingRequest
 	(*ConfirmIncomingResponse)(nil), // 17: holdfast.v1.ConfirmIncomingResponse
-	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
-	(*Need)(nil),                    // 19: holdfast.v1.Need
+	(*StreamFiguresRequest)(nil),    // 18: holdfast.v1.StreamFiguresRequest
+	(*StreamFiguresResponse)(nil),   // 19: holdfast.v1.StreamFiguresResponse
+	(*durationpb.Duration)(nil),     // 20: google.protobuf.Duration
+	(*Need)(nil),                    // 21: holdfast.v1.Need
+	(*ServerFigures)(nil),           // 22: holdfast.v1.ServerFigures
 }
 var file_holdfast_v1_mesh_service_proto_depIdxs = []int32{
-	18, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
-	18, // 1: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
-	19, // 2: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
+	20, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
+	20, // 1: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
+	21, // 2: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
 	12, // 3: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
 	0,  // 4: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
-	18, // 5: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
-	1,  // 6: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
-	3,  // 7: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
-	5,  // 8: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
-	7,  // 9: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
-	9,  // 10: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
-	14, // 11: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
-	16, // 12: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
-	11, // 13: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
-	2,  // 14: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
-	4,  // 15: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
-	6,  // 16: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
-	8,  // 17: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
-	10, // 18: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
-	15, // 19: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
-	17, // 20: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
-	13, // 21: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
-	14, // [14:22] is the sub-list for method output_type
-	6,  // [6:14] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	20, // 5: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
+	22, // 6: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
+	1,  // 7: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
+	3,  // 8: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
+	5,  // 9: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
+	7,  // 10: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
+	9,  // 11: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
+	14, // 12: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
+	16, // 13: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
+	18, // 14: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
+	11, // 15: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
+	2,  // 16: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
+	4,  // 17: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
+	6,  // 18: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
+	8,  // 19: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
+	10, // 20: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
+	15, // 21: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
+	17, // 22: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
+	19, // 23: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
+	13, // 24: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
+	16, // [16:25] is the sub-list for method output_type
+	7,  // [7:16] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_mesh_service_proto_init() }
@@ -1235,6 +1343,7 @@ func file_holdfast_v1_mesh_service_proto_init() {
 	if File_holdfast_v1_mesh_service_proto != nil {
 		return
 	}
+	file_holdfast_v1_figures_proto_init()
 	file_holdfast_v1_types_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1242,7 +1351,7 @@ func file_holdfast_v1_mesh_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_mesh_service_proto_rawDesc), len(file_holdfast_v1_mesh_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	MeshService_LookupDomain_FullMethodName    = "/holdfast.v1.MeshService/LookupDomain"
 	MeshService_PrepareIncoming_FullMethodName = "/holdfast.v1.MeshService/PrepareIncoming"
 	MeshService_ConfirmIncoming_FullMethodName = "/holdfast.v1.MeshService/ConfirmIncoming"
+	MeshService_StreamFigures_FullMethodName   = "/holdfast.v1.MeshService/StreamFigures"
 	MeshService_Tunnel_FullMethodName          = "/holdfast.v1.MeshService/Tunnel"
 )
 
@@ -53,6 +54,9 @@ type MeshServiceClient interface {
 	PrepareIncoming(ctx context.Context, in *PrepareIncomingRequest, opts ...grpc.CallOption) (*PrepareIncomingResponse, error)
 	// Asks the destination of a live migration how its copy stands. docs/safety.md, "Live migration".
 	ConfirmIncoming(ctx context.Context, in *ConfirmIncomingRequest, opts ...grpc.CallOption) (*ConfirmIncomingResponse, error)
+	// Streams how busy the answering server and its VMs are, every two seconds. It measures while somebody listens here, once
+	// for all that do.
+	StreamFigures(ctx context.Context, in *StreamFiguresRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamFiguresResponse], error)
 	// Carries one connection of a live migration to a UNIX socket of the answering server, as bytes, both ways. The
 	// caller must own the VM under a claim that names the operation and the answering server as its destination; the
 	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
@@ -138,9 +142,28 @@ func (c *meshServiceClient) ConfirmIncoming(ctx context.Context, in *ConfirmInco
 	return out, nil
 }
 
+func (c *meshServiceClient) StreamFigures(ctx context.Context, in *StreamFiguresRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamFiguresResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MeshService_ServiceDesc.Streams[0], MeshService_StreamFigures_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamFiguresRequest, StreamFiguresResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MeshService_StreamFiguresClient = grpc.ServerStreamingClient[StreamFiguresResponse]
+
 func (c *meshServiceClient) Tunnel(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TunnelRequest, TunnelResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MeshService_ServiceDesc.Streams[0], MeshService_Tunnel_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MeshService_ServiceDesc.Streams[1], MeshService_Tunnel_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +198,9 @@ type MeshServiceServer interface {
 	PrepareIncoming(context.Context, *PrepareIncomingRequest) (*PrepareIncomingResponse, error)
 	// Asks the destination of a live migration how its copy stands. docs/safety.md, "Live migration".
 	ConfirmIncoming(context.Context, *ConfirmIncomingRequest) (*ConfirmIncomingResponse, error)
+	// Streams how busy the answering server and its VMs are, every two seconds. It measures while somebody listens here, once
+	// for all that do.
+	StreamFigures(*StreamFiguresRequest, grpc.ServerStreamingServer[StreamFiguresResponse]) error
 	// Carries one connection of a live migration to a UNIX socket of the answering server, as bytes, both ways. The
 	// caller must own the VM under a claim that names the operation and the answering server as its destination; the
 	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
@@ -210,6 +236,9 @@ func (UnimplementedMeshServiceServer) PrepareIncoming(context.Context, *PrepareI
 }
 func (UnimplementedMeshServiceServer) ConfirmIncoming(context.Context, *ConfirmIncomingRequest) (*ConfirmIncomingResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConfirmIncoming not implemented")
+}
+func (UnimplementedMeshServiceServer) StreamFigures(*StreamFiguresRequest, grpc.ServerStreamingServer[StreamFiguresResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamFigures not implemented")
 }
 func (UnimplementedMeshServiceServer) Tunnel(grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]) error {
 	return status.Error(codes.Unimplemented, "method Tunnel not implemented")
@@ -361,6 +390,17 @@ func _MeshService_ConfirmIncoming_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MeshService_StreamFigures_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamFiguresRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MeshServiceServer).StreamFigures(m, &grpc.GenericServerStream[StreamFiguresRequest, StreamFiguresResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MeshService_StreamFiguresServer = grpc.ServerStreamingServer[StreamFiguresResponse]
+
 func _MeshService_Tunnel_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(MeshServiceServer).Tunnel(&grpc.GenericServerStream[TunnelRequest, TunnelResponse]{ServerStream: stream})
 }
@@ -405,6 +445,11 @@ var MeshService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamFigures",
+			Handler:       _MeshService_StreamFigures_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Tunnel",
 			Handler:       _MeshService_Tunnel_Handler,

@@ -1219,11 +1219,163 @@ func (x *WhoAmIResponse) GetReadOnly() bool {
 	return false
 }
 
+type WatchFiguresRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFiguresRequest) Reset() {
+	*x = WatchFiguresRequest{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFiguresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFiguresRequest) ProtoMessage() {}
+
+func (x *WatchFiguresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFiguresRequest.ProtoReflect.Descriptor instead.
+func (*WatchFiguresRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{20}
+}
+
+type WatchFiguresResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Measurements since the message before, at most one of each server, in name order.
+	Servers []*ServerFigures `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	// Members without a measurement of the last six seconds, in name order, each with why.
+	Silent []*SilentServer `protobuf:"bytes,2,rep,name=silent,proto3" json:"silent,omitempty"`
+	// The agent that answers.
+	ServedBy      string `protobuf:"bytes,3,opt,name=served_by,json=servedBy,proto3" json:"served_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFiguresResponse) Reset() {
+	*x = WatchFiguresResponse{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFiguresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFiguresResponse) ProtoMessage() {}
+
+func (x *WatchFiguresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFiguresResponse.ProtoReflect.Descriptor instead.
+func (*WatchFiguresResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WatchFiguresResponse) GetServers() []*ServerFigures {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *WatchFiguresResponse) GetSilent() []*SilentServer {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+func (x *WatchFiguresResponse) GetServedBy() string {
+	if x != nil {
+		return x.ServedBy
+	}
+	return ""
+}
+
+// A member whose figures are not known now.
+type SilentServer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilentServer) Reset() {
+	*x = SilentServer{}
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilentServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilentServer) ProtoMessage() {}
+
+func (x *SilentServer) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_pool_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilentServer.ProtoReflect.Descriptor instead.
+func (*SilentServer) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_pool_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SilentServer) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *SilentServer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_holdfast_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eholdfast/v1/pool_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x10\n" +
+	"\x1eholdfast/v1/pool_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x10\n" +
 	"\x0eGetPoolRequest\"<\n" +
 	"\x0fGetPoolResponse\x12)\n" +
 	"\x04pool\x18\x01 \x01(\v2\x15.holdfast.v1.PoolViewR\x04pool\"3\n" +
@@ -1306,7 +1458,15 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1c\n" +
 	"\tpermitted\x18\x03 \x03(\tR\tpermitted\x12\x1b\n" +
-	"\tread_only\x18\x04 \x01(\bR\breadOnly2\xe6\x04\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly\"\x15\n" +
+	"\x13WatchFiguresRequest\"\x9c\x01\n" +
+	"\x14WatchFiguresResponse\x124\n" +
+	"\aservers\x18\x01 \x03(\v2\x1a.holdfast.v1.ServerFiguresR\aservers\x121\n" +
+	"\x06silent\x18\x02 \x03(\v2\x19.holdfast.v1.SilentServerR\x06silent\x12\x1b\n" +
+	"\tserved_by\x18\x03 \x01(\tR\bservedBy\">\n" +
+	"\fSilentServer\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason2\xbd\x05\n" +
 	"\vPoolService\x12D\n" +
 	"\aGetPool\x12\x1b.holdfast.v1.GetPoolRequest\x1a\x1c.holdfast.v1.GetPoolResponse\x12L\n" +
 	"\tWatchPool\x12\x1d.holdfast.v1.WatchPoolRequest\x1a\x1e.holdfast.v1.WatchPoolResponse0\x01\x12M\n" +
@@ -1316,7 +1476,8 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\tSetFreeze\x12\x1d.holdfast.v1.SetFreezeRequest\x1a\x1e.holdfast.v1.SetFreezeResponse\x12A\n" +
 	"\x06WhoAmI\x12\x1a.holdfast.v1.WhoAmIRequest\x1a\x1b.holdfast.v1.WhoAmIResponse\x12G\n" +
 	"\bPlanLoss\x12\x1c.holdfast.v1.PlanLossRequest\x1a\x1d.holdfast.v1.PlanLossResponse\x12P\n" +
-	"\vGetCapacity\x12\x1f.holdfast.v1.GetCapacityRequest\x1a .holdfast.v1.GetCapacityResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\vGetCapacity\x12\x1f.holdfast.v1.GetCapacityRequest\x1a .holdfast.v1.GetCapacityResponse\x12U\n" +
+	"\fWatchFigures\x12 .holdfast.v1.WatchFiguresRequest\x1a!.holdfast.v1.WatchFiguresResponse0\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_pool_service_proto_rawDescOnce sync.Once
@@ -1330,7 +1491,7 @@ func file_holdfast_v1_pool_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_pool_service_proto_rawDescData
 }
 
-var file_holdfast_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_holdfast_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*GetPoolRequest)(nil),        // 0: holdfast.v1.GetPoolRequest
 	(*GetPoolResponse)(nil),       // 1: holdfast.v1.GetPoolResponse
@@ -1352,65 +1513,73 @@ var file_holdfast_v1_pool_service_proto_goTypes = []any{
 	(*GetCapacityResponse)(nil),   // 17: holdfast.v1.GetCapacityResponse
 	(*WhoAmIRequest)(nil),         // 18: holdfast.v1.WhoAmIRequest
 	(*WhoAmIResponse)(nil),        // 19: holdfast.v1.WhoAmIResponse
-	nil,                           // 20: holdfast.v1.UpdatePoolRequest.SetEntry
-	(*PoolView)(nil),              // 21: holdfast.v1.PoolView
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*ServerView)(nil),            // 23: holdfast.v1.ServerView
-	(*VMView)(nil),                // 24: holdfast.v1.VMView
-	(*Operation)(nil),             // 25: holdfast.v1.Operation
-	(*Event)(nil),                 // 26: holdfast.v1.Event
-	(Failsafe)(0),                 // 27: holdfast.v1.Failsafe
-	(*PoolConfig)(nil),            // 28: holdfast.v1.PoolConfig
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*Capacity)(nil),              // 30: holdfast.v1.Capacity
+	(*WatchFiguresRequest)(nil),   // 20: holdfast.v1.WatchFiguresRequest
+	(*WatchFiguresResponse)(nil),  // 21: holdfast.v1.WatchFiguresResponse
+	(*SilentServer)(nil),          // 22: holdfast.v1.SilentServer
+	nil,                           // 23: holdfast.v1.UpdatePoolRequest.SetEntry
+	(*PoolView)(nil),              // 24: holdfast.v1.PoolView
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*ServerView)(nil),            // 26: holdfast.v1.ServerView
+	(*VMView)(nil),                // 27: holdfast.v1.VMView
+	(*Operation)(nil),             // 28: holdfast.v1.Operation
+	(*Event)(nil),                 // 29: holdfast.v1.Event
+	(Failsafe)(0),                 // 30: holdfast.v1.Failsafe
+	(*PoolConfig)(nil),            // 31: holdfast.v1.PoolConfig
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*Capacity)(nil),              // 33: holdfast.v1.Capacity
+	(*ServerFigures)(nil),         // 34: holdfast.v1.ServerFigures
 }
 var file_holdfast_v1_pool_service_proto_depIdxs = []int32{
-	21, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
-	22, // 1: holdfast.v1.WatchPoolResponse.server_time:type_name -> google.protobuf.Timestamp
+	24, // 0: holdfast.v1.GetPoolResponse.pool:type_name -> holdfast.v1.PoolView
+	25, // 1: holdfast.v1.WatchPoolResponse.server_time:type_name -> google.protobuf.Timestamp
 	4,  // 2: holdfast.v1.WatchPoolResponse.snapshot:type_name -> holdfast.v1.Snapshot
 	5,  // 3: holdfast.v1.WatchPoolResponse.delta:type_name -> holdfast.v1.Delta
 	6,  // 4: holdfast.v1.WatchPoolResponse.heartbeat:type_name -> holdfast.v1.Heartbeat
-	21, // 5: holdfast.v1.Snapshot.pool:type_name -> holdfast.v1.PoolView
-	23, // 6: holdfast.v1.Snapshot.servers:type_name -> holdfast.v1.ServerView
-	24, // 7: holdfast.v1.Snapshot.vms:type_name -> holdfast.v1.VMView
-	25, // 8: holdfast.v1.Snapshot.operations:type_name -> holdfast.v1.Operation
-	26, // 9: holdfast.v1.Snapshot.events:type_name -> holdfast.v1.Event
-	21, // 10: holdfast.v1.Delta.pool:type_name -> holdfast.v1.PoolView
-	23, // 11: holdfast.v1.Delta.servers:type_name -> holdfast.v1.ServerView
-	24, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
-	25, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
-	26, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
-	27, // 15: holdfast.v1.Heartbeat.failsafe:type_name -> holdfast.v1.Failsafe
-	20, // 16: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
-	28, // 17: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
-	28, // 18: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
-	28, // 19: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
-	29, // 20: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
+	24, // 5: holdfast.v1.Snapshot.pool:type_name -> holdfast.v1.PoolView
+	26, // 6: holdfast.v1.Snapshot.servers:type_name -> holdfast.v1.ServerView
+	27, // 7: holdfast.v1.Snapshot.vms:type_name -> holdfast.v1.VMView
+	28, // 8: holdfast.v1.Snapshot.operations:type_name -> holdfast.v1.Operation
+	29, // 9: holdfast.v1.Snapshot.events:type_name -> holdfast.v1.Event
+	24, // 10: holdfast.v1.Delta.pool:type_name -> holdfast.v1.PoolView
+	26, // 11: holdfast.v1.Delta.servers:type_name -> holdfast.v1.ServerView
+	27, // 12: holdfast.v1.Delta.vms:type_name -> holdfast.v1.VMView
+	28, // 13: holdfast.v1.Delta.operations:type_name -> holdfast.v1.Operation
+	29, // 14: holdfast.v1.Delta.events:type_name -> holdfast.v1.Event
+	30, // 15: holdfast.v1.Heartbeat.failsafe:type_name -> holdfast.v1.Failsafe
+	23, // 16: holdfast.v1.UpdatePoolRequest.set:type_name -> holdfast.v1.UpdatePoolRequest.SetEntry
+	31, // 17: holdfast.v1.UpdatePoolResponse.config:type_name -> holdfast.v1.PoolConfig
+	31, // 18: holdfast.v1.SetPoolHAResponse.config:type_name -> holdfast.v1.PoolConfig
+	31, // 19: holdfast.v1.SetFreezeResponse.config:type_name -> holdfast.v1.PoolConfig
+	32, // 20: holdfast.v1.PlannedLoss.after:type_name -> google.protobuf.Duration
 	14, // 21: holdfast.v1.PlanLossResponse.vms:type_name -> holdfast.v1.PlannedLoss
-	30, // 22: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
-	30, // 23: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
-	30, // 24: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
-	0,  // 25: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
-	2,  // 26: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
-	7,  // 27: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
-	9,  // 28: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
-	11, // 29: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
-	18, // 30: holdfast.v1.PoolService.WhoAmI:input_type -> holdfast.v1.WhoAmIRequest
-	13, // 31: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
-	16, // 32: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
-	1,  // 33: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
-	3,  // 34: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
-	8,  // 35: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
-	10, // 36: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
-	12, // 37: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
-	19, // 38: holdfast.v1.PoolService.WhoAmI:output_type -> holdfast.v1.WhoAmIResponse
-	15, // 39: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
-	17, // 40: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
-	33, // [33:41] is the sub-list for method output_type
-	25, // [25:33] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	33, // 22: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
+	33, // 23: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	33, // 24: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
+	34, // 25: holdfast.v1.WatchFiguresResponse.servers:type_name -> holdfast.v1.ServerFigures
+	22, // 26: holdfast.v1.WatchFiguresResponse.silent:type_name -> holdfast.v1.SilentServer
+	0,  // 27: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
+	2,  // 28: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
+	7,  // 29: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
+	9,  // 30: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
+	11, // 31: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
+	18, // 32: holdfast.v1.PoolService.WhoAmI:input_type -> holdfast.v1.WhoAmIRequest
+	13, // 33: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
+	16, // 34: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
+	20, // 35: holdfast.v1.PoolService.WatchFigures:input_type -> holdfast.v1.WatchFiguresRequest
+	1,  // 36: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
+	3,  // 37: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
+	8,  // 38: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
+	10, // 39: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
+	12, // 40: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
+	19, // 41: holdfast.v1.PoolService.WhoAmI:output_type -> holdfast.v1.WhoAmIResponse
+	15, // 42: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
+	17, // 43: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
+	21, // 44: holdfast.v1.PoolService.WatchFigures:output_type -> holdfast.v1.WatchFiguresResponse
+	36, // [36:45] is the sub-list for method output_type
+	27, // [27:36] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_pool_service_proto_init() }
@@ -1418,6 +1587,7 @@ func file_holdfast_v1_pool_service_proto_init() {
 	if File_holdfast_v1_pool_service_proto != nil {
 		return
 	}
+	file_holdfast_v1_figures_proto_init()
 	file_holdfast_v1_types_proto_init()
 	file_holdfast_v1_views_proto_init()
 	file_holdfast_v1_pool_service_proto_msgTypes[3].OneofWrappers = []any{
@@ -1431,7 +1601,7 @@ func file_holdfast_v1_pool_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_pool_service_proto_rawDesc), len(file_holdfast_v1_pool_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

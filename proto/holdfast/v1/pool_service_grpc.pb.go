@@ -19,14 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PoolService_GetPool_FullMethodName     = "/holdfast.v1.PoolService/GetPool"
-	PoolService_WatchPool_FullMethodName   = "/holdfast.v1.PoolService/WatchPool"
-	PoolService_UpdatePool_FullMethodName  = "/holdfast.v1.PoolService/UpdatePool"
-	PoolService_SetPoolHA_FullMethodName   = "/holdfast.v1.PoolService/SetPoolHA"
-	PoolService_SetFreeze_FullMethodName   = "/holdfast.v1.PoolService/SetFreeze"
-	PoolService_WhoAmI_FullMethodName      = "/holdfast.v1.PoolService/WhoAmI"
-	PoolService_PlanLoss_FullMethodName    = "/holdfast.v1.PoolService/PlanLoss"
-	PoolService_GetCapacity_FullMethodName = "/holdfast.v1.PoolService/GetCapacity"
+	PoolService_GetPool_FullMethodName      = "/holdfast.v1.PoolService/GetPool"
+	PoolService_WatchPool_FullMethodName    = "/holdfast.v1.PoolService/WatchPool"
+	PoolService_UpdatePool_FullMethodName   = "/holdfast.v1.PoolService/UpdatePool"
+	PoolService_SetPoolHA_FullMethodName    = "/holdfast.v1.PoolService/SetPoolHA"
+	PoolService_SetFreeze_FullMethodName    = "/holdfast.v1.PoolService/SetFreeze"
+	PoolService_WhoAmI_FullMethodName       = "/holdfast.v1.PoolService/WhoAmI"
+	PoolService_PlanLoss_FullMethodName     = "/holdfast.v1.PoolService/PlanLoss"
+	PoolService_GetCapacity_FullMethodName  = "/holdfast.v1.PoolService/GetCapacity"
+	PoolService_WatchFigures_FullMethodName = "/holdfast.v1.PoolService/WatchFigures"
 )
 
 // PoolServiceClient is the client API for PoolService service.
@@ -57,6 +58,11 @@ type PoolServiceClient interface {
 	PlanLoss(ctx context.Context, in *PlanLossRequest, opts ...grpc.CallOption) (*PlanLossResponse, error)
 	// The room that the pool keeps for the loss of servers.
 	GetCapacity(ctx context.Context, in *GetCapacityRequest, opts ...grpc.CallOption) (*GetCapacityResponse, error)
+	// Streams how busy servers and VMs are: CPU, memory, migration rate. Servers measure every two seconds, and only while
+	// somebody watches; all watchers of one agent share what it hears. The first message comes at once and names the
+	// servers that it waits for; later ones hold what is new, at most one in two seconds. A server that has not been heard
+	// for six seconds is named as silent; its last figures are not the present. The stream ends when the agent stops.
+	WatchFigures(ctx context.Context, in *WatchFiguresRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFiguresResponse], error)
 }
 
 type poolServiceClient struct {
@@ -156,6 +162,25 @@ func (c *poolServiceClient) GetCapacity(ctx context.Context, in *GetCapacityRequ
 	return out, nil
 }
 
+func (c *poolServiceClient) WatchFigures(ctx context.Context, in *WatchFiguresRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFiguresResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PoolService_ServiceDesc.Streams[1], PoolService_WatchFigures_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchFiguresRequest, WatchFiguresResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PoolService_WatchFiguresClient = grpc.ServerStreamingClient[WatchFiguresResponse]
+
 // PoolServiceServer is the server API for PoolService service.
 // All implementations must embed UnimplementedPoolServiceServer
 // for forward compatibility.
@@ -184,6 +209,11 @@ type PoolServiceServer interface {
 	PlanLoss(context.Context, *PlanLossRequest) (*PlanLossResponse, error)
 	// The room that the pool keeps for the loss of servers.
 	GetCapacity(context.Context, *GetCapacityRequest) (*GetCapacityResponse, error)
+	// Streams how busy servers and VMs are: CPU, memory, migration rate. Servers measure every two seconds, and only while
+	// somebody watches; all watchers of one agent share what it hears. The first message comes at once and names the
+	// servers that it waits for; later ones hold what is new, at most one in two seconds. A server that has not been heard
+	// for six seconds is named as silent; its last figures are not the present. The stream ends when the agent stops.
+	WatchFigures(*WatchFiguresRequest, grpc.ServerStreamingServer[WatchFiguresResponse]) error
 	mustEmbedUnimplementedPoolServiceServer()
 }
 
@@ -217,6 +247,9 @@ func (UnimplementedPoolServiceServer) PlanLoss(context.Context, *PlanLossRequest
 }
 func (UnimplementedPoolServiceServer) GetCapacity(context.Context, *GetCapacityRequest) (*GetCapacityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCapacity not implemented")
+}
+func (UnimplementedPoolServiceServer) WatchFigures(*WatchFiguresRequest, grpc.ServerStreamingServer[WatchFiguresResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchFigures not implemented")
 }
 func (UnimplementedPoolServiceServer) mustEmbedUnimplementedPoolServiceServer() {}
 func (UnimplementedPoolServiceServer) testEmbeddedByValue()                     {}
@@ -376,6 +409,17 @@ func _PoolService_GetCapacity_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PoolService_WatchFigures_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchFiguresRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PoolServiceServer).WatchFigures(m, &grpc.GenericServerStream[WatchFiguresRequest, WatchFiguresResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PoolService_WatchFiguresServer = grpc.ServerStreamingServer[WatchFiguresResponse]
+
 // PoolService_ServiceDesc is the grpc.ServiceDesc for PoolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -416,6 +460,11 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchPool",
 			Handler:       _PoolService_WatchPool_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchFigures",
+			Handler:       _PoolService_WatchFigures_Handler,
 			ServerStreams: true,
 		},
 	},
