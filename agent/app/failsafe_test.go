@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
@@ -111,12 +112,31 @@ func TestTheWinnerOfAnElectionReadsTheRosterItself(t *testing.T) {
 	})
 }
 
+// overtaken is an etcd in which somebody else's write lands just before the next transaction, so that its author
+// cannot have seen it.
+type overtaken struct {
+	kv.Store
+	by atomic.Pointer[func()]
+}
+
+func (o *overtaken) Txn(ctx context.Context, t kv.Txn) (kv.Result, error) {
+	if first := o.by.Swap(nil); first != nil {
+		(*first)()
+	}
+	return o.Store.Txn(ctx, t)
+}
+
+// idleLeader is a leader that decides nothing by itself, so that a test alone writes as leader.
+func idleLeader(plan.Input) plan.Result { return plan.Result{} }
+
 func TestEveryLeaderWriteComparesTheRoster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
-		a := b.agent(nil)
+		b.roster(map[pool.ServerID]pool.Standing{"srv-1": pool.StandingInForce})
+		store := &overtaken{Store: b.etcd}
+		a := b.agent(func(_ *Config, e *Edges) { e.Store, e.Rules.Plan = store, idleLeader })
 		end := b.run(a)
-		if !b.leads(a, 5*time.Second) {
+		if !b.leads(a, 10*time.Second) {
 			t.Fatal("does not lead")
 		}
 		b.pass(5 * time.Second)
@@ -125,8 +145,10 @@ func TestEveryLeaderWriteComparesTheRoster(t *testing.T) {
 		if errs := a.data.Commit(t.Context(), office, note); errs[0] != nil {
 			t.Fatalf("an ordinary write: %v", errs[0])
 		}
-		// Somebody changes the roster, and the write is sent before this agent has seen it.
-		b.roster(map[pool.ServerID]pool.Standing{"srv-1": pool.StandingInForce, "srv-2": pool.StandingInForce})
+		change := func() {
+			b.roster(map[pool.ServerID]pool.Standing{"srv-1": pool.StandingInForce, "srv-2": pool.StandingInForce})
+		}
+		store.by.Store(&change)
 		if errs := a.data.Commit(t.Context(), office, note); !errors.Is(errs[0], pool.ErrStale) {
 			t.Errorf("a write under an old roster: %v", errs[0])
 		}
@@ -137,9 +159,10 @@ func TestEveryLeaderWriteComparesTheRoster(t *testing.T) {
 func TestWritesAfterAChangeOfTheRosterCompareTheNewOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
-		a := b.agent(nil)
+		b.roster(map[pool.ServerID]pool.Standing{"srv-1": pool.StandingInForce})
+		a := b.agent(func(_ *Config, e *Edges) { e.Rules.Plan = idleLeader })
 		end := b.run(a)
-		if !b.leads(a, 5*time.Second) {
+		if !b.leads(a, 10*time.Second) {
 			t.Fatal("does not lead")
 		}
 		b.pass(5 * time.Second)
