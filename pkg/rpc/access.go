@@ -13,6 +13,7 @@ var (
 	operators = []pki.Role{pki.RoleOperator, pki.RoleAdmin}
 	admins    = []pki.Role{pki.RoleAdmin}
 	servers   = []pki.Role{pki.RoleServer}
+	people    = []pki.Role{pki.RoleViewer, pki.RoleOperator, pki.RoleAdmin}
 	// anybody includes callers without a certificate; "" stands for them.
 	anybody = []pki.Role{"", pki.RoleViewer, pki.RoleOperator, pki.RoleAdmin, pki.RoleServer, pki.RoleWitness}
 )
@@ -58,6 +59,10 @@ var access = map[string][]pki.Role{
 	"/holdfast.v1.OperationService/WatchOperation":                   readers,
 	"/holdfast.v1.EventService/ListEvents":                           readers,
 	"/holdfast.v1.EventService/WatchEvents":                          readers,
+	"/holdfast.v1.IdentityService/CreateLogin":                       admins,
+	"/holdfast.v1.IdentityService/RenewCertificate":                  people,
+	"/holdfast.v1.IdentityService/RevokeCertificate":                 admins,
+	"/holdfast.v1.IdentityService/ListRevocations":                   readers,
 	"/holdfast.v1.MeshService/Ping":                                  servers,
 	"/holdfast.v1.MeshService/AskPromise":                            servers,
 	"/holdfast.v1.MeshService/AskSilence":                            servers,

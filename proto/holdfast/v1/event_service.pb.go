@@ -9,6 +9,7 @@ package holdfastv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -28,7 +29,17 @@ type ListEventsRequest struct {
 	Vm     string `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
 	Kind   string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
 	// At most so many, the latest; 0 means all that are kept.
-	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// At most so many items; 0: all. The answer's next_page_token asks for the rest.
+	PageSize  int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which items: `FIELD=VALUE` or `FIELD!=VALUE`, separated by spaces, all of which must hold. FIELD is a path in the
+	// item; `*` in VALUE stands for anything. docs/api.md, "Lists".
+	Filter string `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Which fields of each item; empty: all.
+	ReadMask *fieldmaskpb.FieldMask `protobuf:"bytes,8,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
+	// Only those that tell of a call: what changed, who asked and from where.
+	AuditedOnly   bool `protobuf:"varint,9,opt,name=audited_only,json=auditedOnly,proto3" json:"audited_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -91,10 +102,47 @@ func (x *ListEventsRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *ListEventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetAuditedOnly() bool {
+	if x != nil {
+		return x.AuditedOnly
+	}
+	return false
+}
+
 type ListEventsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Events   []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Empty: there is no more.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,9 +191,16 @@ func (x *ListEventsResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *ListEventsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type WatchEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ID of the last event seen; empty: only new ones.
+	// ID of the last event seen; empty: only new ones. One that is not kept any more is answered OUT_OF_RANGE.
 	After         string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
 	Server        string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
 	Vm            string `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`
@@ -252,15 +307,22 @@ var File_holdfast_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/v1/event_service.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/types.proto\"e\n" +
+	"\x1fholdfast/v1/event_service.proto\x12\vholdfast.v1\x1a google/protobuf/field_mask.proto\x1a\x17holdfast/v1/types.proto\"\x95\x02\n" +
 	"\x11ListEventsRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\\\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\a \x01(\tR\x06filter\x127\n" +
+	"\tread_mask\x18\b \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\x12!\n" +
+	"\faudited_only\x18\t \x01(\bR\vauditedOnly\"\x84\x01\n" +
 	"\x12ListEventsResponse\x12*\n" +
 	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"R\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"R\n" +
 	"\x12WatchEventsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\tR\x05after\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x0e\n" +
@@ -286,24 +348,26 @@ func file_holdfast_v1_event_service_proto_rawDescGZIP() []byte {
 
 var file_holdfast_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_holdfast_v1_event_service_proto_goTypes = []any{
-	(*ListEventsRequest)(nil),   // 0: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),  // 1: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),  // 2: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil), // 3: holdfast.v1.WatchEventsResponse
-	(*Event)(nil),               // 4: holdfast.v1.Event
+	(*ListEventsRequest)(nil),     // 0: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),    // 1: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),    // 2: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 3: holdfast.v1.WatchEventsResponse
+	(*fieldmaskpb.FieldMask)(nil), // 4: google.protobuf.FieldMask
+	(*Event)(nil),                 // 5: holdfast.v1.Event
 }
 var file_holdfast_v1_event_service_proto_depIdxs = []int32{
-	4, // 0: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	4, // 1: holdfast.v1.WatchEventsResponse.event:type_name -> holdfast.v1.Event
-	0, // 2: holdfast.v1.EventService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	2, // 3: holdfast.v1.EventService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	1, // 4: holdfast.v1.EventService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	3, // 5: holdfast.v1.EventService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: holdfast.v1.ListEventsRequest.read_mask:type_name -> google.protobuf.FieldMask
+	5, // 1: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	5, // 2: holdfast.v1.WatchEventsResponse.event:type_name -> holdfast.v1.Event
+	0, // 3: holdfast.v1.EventService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	2, // 4: holdfast.v1.EventService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	1, // 5: holdfast.v1.EventService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	3, // 6: holdfast.v1.EventService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_service_proto_init() }

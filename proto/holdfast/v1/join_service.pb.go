@@ -250,6 +250,155 @@ func (x *JoinResponse) GetServers() []string {
 	return nil
 }
 
+type LoginRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the token.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	Secret  string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	// PEM signing request for the key that was made.
+	Csr           []byte `protobuf:"bytes,3,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginRequest) Reset() {
+	*x = LoginRequest{}
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginRequest) ProtoMessage() {}
+
+func (x *LoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
+func (*LoginRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LoginRequest) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type LoginResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pool  string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Who the certificate is for, as the token says.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// PEM: the certificate with the CA's behind it, and the CAs that the pool trusts.
+	Certificate []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Ca          []byte `protobuf:"bytes,5,opt,name=ca,proto3" json:"ca,omitempty"`
+	// host:port of agents.
+	Servers       []string `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginResponse) Reset() {
+	*x = LoginResponse{}
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginResponse) ProtoMessage() {}
+
+func (x *LoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
+func (*LoginResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LoginResponse) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *LoginResponse) GetCa() []byte {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
+func (x *LoginResponse) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
 // How the pool's etcd is reached.
 type EtcdAccess struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +420,7 @@ type EtcdAccess struct {
 
 func (x *EtcdAccess) Reset() {
 	*x = EtcdAccess{}
-	mi := &file_holdfast_v1_join_service_proto_msgTypes[2]
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +432,7 @@ func (x *EtcdAccess) String() string {
 func (*EtcdAccess) ProtoMessage() {}
 
 func (x *EtcdAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_join_service_proto_msgTypes[2]
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +445,7 @@ func (x *EtcdAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EtcdAccess.ProtoReflect.Descriptor instead.
 func (*EtcdAccess) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EtcdAccess) GetMode() string {
@@ -362,7 +511,7 @@ func (x *EtcdAccess) GetPassword() []byte {
 	return nil
 }
 
-// A join token as the pool knows it. Key `tokens/<id>`, with a lease: etcd drops it when it expires.
+// A join or login token as the pool knows it. Key `tokens/<id>`, with a lease: etcd drops it when it expires.
 type JoinToken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -373,15 +522,18 @@ type JoinToken struct {
 	// When it expires, by the maker's wall clock; for people.
 	Expires *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`
 	// Name of the machine that used it, and SHA-256 of its public key; empty while unused.
-	UsedBy        string `protobuf:"bytes,5,opt,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
-	UsedKeyHash   []byte `protobuf:"bytes,6,opt,name=used_key_hash,json=usedKeyHash,proto3" json:"used_key_hash,omitempty"`
+	UsedBy      string `protobuf:"bytes,5,opt,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
+	UsedKeyHash []byte `protobuf:"bytes,6,opt,name=used_key_hash,json=usedKeyHash,proto3" json:"used_key_hash,omitempty"`
+	// Login tokens only: whose certificate it gives, and with which role. Both empty: it admits a machine.
+	Name          string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	Role          string `protobuf:"bytes,8,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_holdfast_v1_join_service_proto_msgTypes[3]
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +545,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_join_service_proto_msgTypes[3]
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +558,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinToken) GetId() string {
@@ -451,6 +603,20 @@ func (x *JoinToken) GetUsedKeyHash() []byte {
 	return nil
 }
 
+func (x *JoinToken) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JoinToken) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
 // A machine that may carry a vote of the embedded etcd. Key `seats/<name>`; written when the machine joins, removed
 // by the leader after the machine's registration.
 type Seat struct {
@@ -467,7 +633,7 @@ type Seat struct {
 
 func (x *Seat) Reset() {
 	*x = Seat{}
-	mi := &file_holdfast_v1_join_service_proto_msgTypes[4]
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +645,7 @@ func (x *Seat) String() string {
 func (*Seat) ProtoMessage() {}
 
 func (x *Seat) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_join_service_proto_msgTypes[4]
+	mi := &file_holdfast_v1_join_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +658,7 @@ func (x *Seat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seat.ProtoReflect.Descriptor instead.
 func (*Seat) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_join_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Seat) GetName() string {
@@ -555,7 +721,18 @@ const file_holdfast_v1_join_service_proto_rawDesc = "" +
 	"\x02ca\x18\x04 \x01(\fR\x02ca\x12\x15\n" +
 	"\x06ca_key\x18\x05 \x01(\fR\x05caKey\x12+\n" +
 	"\x04etcd\x18\x06 \x01(\v2\x17.holdfast.v1.EtcdAccessR\x04etcd\x12\x18\n" +
-	"\aservers\x18\a \x03(\tR\aservers\"\x9c\x02\n" +
+	"\aservers\x18\a \x03(\tR\aservers\"S\n" +
+	"\fLoginRequest\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x10\n" +
+	"\x03csr\x18\x03 \x01(\fR\x03csr\"\x97\x01\n" +
+	"\rLoginResponse\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12 \n" +
+	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12\x0e\n" +
+	"\x02ca\x18\x05 \x01(\fR\x02ca\x12\x18\n" +
+	"\aservers\x18\x06 \x03(\tR\aservers\"\x9c\x02\n" +
 	"\n" +
 	"EtcdAccess\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x1c\n" +
@@ -566,7 +743,7 @@ const file_holdfast_v1_join_service_proto_rawDesc = "" +
 	"\x04cert\x18\x06 \x01(\fR\x04cert\x12\x10\n" +
 	"\x03key\x18\a \x01(\fR\x03key\x12\x1a\n" +
 	"\busername\x18\b \x01(\tR\busername\x12\x1a\n" +
-	"\bpassword\x18\t \x01(\fR\bpassword\"\xdc\x01\n" +
+	"\bpassword\x18\t \x01(\fR\bpassword\"\x84\x02\n" +
 	"\tJoinToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vsecret_hash\x18\x02 \x01(\fR\n" +
@@ -574,16 +751,19 @@ const file_holdfast_v1_join_service_proto_rawDesc = "" +
 	"\acreated\x18\x03 \x01(\v2\x11.holdfast.v1.MarkR\acreated\x124\n" +
 	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x17\n" +
 	"\aused_by\x18\x05 \x01(\tR\x06usedBy\x12\"\n" +
-	"\rused_key_hash\x18\x06 \x01(\fR\vusedKeyHash\"\x90\x01\n" +
+	"\rused_key_hash\x18\x06 \x01(\fR\vusedKeyHash\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\b \x01(\tR\x04role\"\x90\x01\n" +
 	"\x04Seat\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bpeer_url\x18\x02 \x01(\tR\apeerUrl\x12\x1d\n" +
 	"\n" +
 	"client_url\x18\x03 \x01(\tR\tclientUrl\x12\x18\n" +
 	"\awitness\x18\x04 \x01(\bR\awitness\x12 \n" +
-	"\vincarnation\x18\x05 \x01(\tR\vincarnation2J\n" +
+	"\vincarnation\x18\x05 \x01(\tR\vincarnation2\x8a\x01\n" +
 	"\vJoinService\x12;\n" +
-	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x19.holdfast.v1.JoinResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x19.holdfast.v1.JoinResponse\x12>\n" +
+	"\x05Login\x12\x19.holdfast.v1.LoginRequest\x1a\x1a.holdfast.v1.LoginResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_join_service_proto_rawDescOnce sync.Once
@@ -597,27 +777,31 @@ func file_holdfast_v1_join_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_join_service_proto_rawDescData
 }
 
-var file_holdfast_v1_join_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_holdfast_v1_join_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_holdfast_v1_join_service_proto_goTypes = []any{
 	(*JoinRequest)(nil),           // 0: holdfast.v1.JoinRequest
 	(*JoinResponse)(nil),          // 1: holdfast.v1.JoinResponse
-	(*EtcdAccess)(nil),            // 2: holdfast.v1.EtcdAccess
-	(*JoinToken)(nil),             // 3: holdfast.v1.JoinToken
-	(*Seat)(nil),                  // 4: holdfast.v1.Seat
-	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
-	(*Mark)(nil),                  // 6: holdfast.v1.Mark
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*LoginRequest)(nil),          // 2: holdfast.v1.LoginRequest
+	(*LoginResponse)(nil),         // 3: holdfast.v1.LoginResponse
+	(*EtcdAccess)(nil),            // 4: holdfast.v1.EtcdAccess
+	(*JoinToken)(nil),             // 5: holdfast.v1.JoinToken
+	(*Seat)(nil),                  // 6: holdfast.v1.Seat
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*Mark)(nil),                  // 8: holdfast.v1.Mark
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_holdfast_v1_join_service_proto_depIdxs = []int32{
-	2, // 0: holdfast.v1.JoinResponse.etcd:type_name -> holdfast.v1.EtcdAccess
-	5, // 1: holdfast.v1.EtcdAccess.heartbeat:type_name -> google.protobuf.Duration
-	5, // 2: holdfast.v1.EtcdAccess.election:type_name -> google.protobuf.Duration
-	6, // 3: holdfast.v1.JoinToken.created:type_name -> holdfast.v1.Mark
-	7, // 4: holdfast.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	4, // 0: holdfast.v1.JoinResponse.etcd:type_name -> holdfast.v1.EtcdAccess
+	7, // 1: holdfast.v1.EtcdAccess.heartbeat:type_name -> google.protobuf.Duration
+	7, // 2: holdfast.v1.EtcdAccess.election:type_name -> google.protobuf.Duration
+	8, // 3: holdfast.v1.JoinToken.created:type_name -> holdfast.v1.Mark
+	9, // 4: holdfast.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
 	0, // 5: holdfast.v1.JoinService.Join:input_type -> holdfast.v1.JoinRequest
-	1, // 6: holdfast.v1.JoinService.Join:output_type -> holdfast.v1.JoinResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
+	2, // 6: holdfast.v1.JoinService.Login:input_type -> holdfast.v1.LoginRequest
+	1, // 7: holdfast.v1.JoinService.Join:output_type -> holdfast.v1.JoinResponse
+	3, // 8: holdfast.v1.JoinService.Login:output_type -> holdfast.v1.LoginResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
 	5, // [5:5] is the sub-list for extension extendee
 	0, // [0:5] is the sub-list for field type_name
@@ -635,7 +819,7 @@ func file_holdfast_v1_join_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_join_service_proto_rawDesc), len(file_holdfast_v1_join_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	JoinService_Join_FullMethodName = "/holdfast.v1.JoinService/Join"
+	JoinService_Join_FullMethodName  = "/holdfast.v1.JoinService/Join"
+	JoinService_Login_FullMethodName = "/holdfast.v1.JoinService/Login"
 )
 
 // JoinServiceClient is the client API for JoinService service.
@@ -36,6 +37,10 @@ type JoinServiceClient interface {
 	// is unknown, has expired or was used by another; a name or host UUID that the pool has; an agent that is too
 	// old for the pool.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// Gives the holder of a login token (IdentityService.CreateLogin, `holdfast-agent token create --role`) its
+	// certificate. A repeated call with the same token and key gets the same answer while the token lives. Refused: a
+	// token that is unknown, has expired, was used for another key, or admits machines.
+	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 }
 
 type joinServiceClient struct {
@@ -56,6 +61,16 @@ func (c *joinServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...g
 	return out, nil
 }
 
+func (c *joinServiceClient) Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LoginResponse)
+	err := c.cc.Invoke(ctx, JoinService_Login_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JoinServiceServer is the server API for JoinService service.
 // All implementations must embed UnimplementedJoinServiceServer
 // for forward compatibility.
@@ -70,6 +85,10 @@ type JoinServiceServer interface {
 	// is unknown, has expired or was used by another; a name or host UUID that the pool has; an agent that is too
 	// old for the pool.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// Gives the holder of a login token (IdentityService.CreateLogin, `holdfast-agent token create --role`) its
+	// certificate. A repeated call with the same token and key gets the same answer while the token lives. Refused: a
+	// token that is unknown, has expired, was used for another key, or admits machines.
+	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	mustEmbedUnimplementedJoinServiceServer()
 }
 
@@ -82,6 +101,9 @@ type UnimplementedJoinServiceServer struct{}
 
 func (UnimplementedJoinServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedJoinServiceServer) Login(context.Context, *LoginRequest) (*LoginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Login not implemented")
 }
 func (UnimplementedJoinServiceServer) mustEmbedUnimplementedJoinServiceServer() {}
 func (UnimplementedJoinServiceServer) testEmbeddedByValue()                     {}
@@ -122,6 +144,24 @@ func _JoinService_Join_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JoinService_Login_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JoinServiceServer).Login(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JoinService_Login_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JoinServiceServer).Login(ctx, req.(*LoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // JoinService_ServiceDesc is the grpc.ServiceDesc for JoinService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -132,6 +172,10 @@ var JoinService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Join",
 			Handler:    _JoinService_Join_Handler,
+		},
+		{
+			MethodName: "Login",
+			Handler:    _JoinService_Login_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

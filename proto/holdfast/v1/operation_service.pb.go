@@ -9,6 +9,7 @@ package holdfastv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -24,7 +25,15 @@ const (
 type ListOperationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only those that have not ended.
-	RunningOnly   bool `protobuf:"varint,1,opt,name=running_only,json=runningOnly,proto3" json:"running_only,omitempty"`
+	RunningOnly bool `protobuf:"varint,1,opt,name=running_only,json=runningOnly,proto3" json:"running_only,omitempty"`
+	// At most so many items; 0: all. The answer's next_page_token asks for the rest.
+	PageSize  int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which items: `FIELD=VALUE` or `FIELD!=VALUE`, separated by spaces, all of which must hold. FIELD is a path in the
+	// item; `*` in VALUE stands for anything. docs/api.md, "Lists".
+	Filter string `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Which fields of each item; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,5,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -66,10 +75,40 @@ func (x *ListOperationsRequest) GetRunningOnly() bool {
 	return false
 }
 
+func (x *ListOperationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListOperationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListOperationsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListOperationsRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
+}
+
 type ListOperationsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Operations    []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Operations []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
+	Revision   int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Empty: there is no more.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -118,9 +157,18 @@ func (x *ListOperationsResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *ListOperationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type GetOperationRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Operation     string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation string                 `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Which fields; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +208,13 @@ func (x *GetOperationRequest) GetOperation() string {
 		return x.Operation
 	}
 	return ""
+}
+
+func (x *GetOperationRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
 }
 
 type GetOperationResponse struct {
@@ -410,16 +465,23 @@ var File_holdfast_v1_operation_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_operation_service_proto_rawDesc = "" +
 	"\n" +
-	"#holdfast/v1/operation_service.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/types.proto\":\n" +
+	"#holdfast/v1/operation_service.proto\x12\vholdfast.v1\x1a google/protobuf/field_mask.proto\x1a\x17holdfast/v1/types.proto\"\xc7\x01\n" +
 	"\x15ListOperationsRequest\x12!\n" +
-	"\frunning_only\x18\x01 \x01(\bR\vrunningOnly\"l\n" +
+	"\frunning_only\x18\x01 \x01(\bR\vrunningOnly\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x04 \x01(\tR\x06filter\x127\n" +
+	"\tread_mask\x18\x05 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"\x94\x01\n" +
 	"\x16ListOperationsResponse\x126\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\x16.holdfast.v1.OperationR\n" +
 	"operations\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"3\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"l\n" +
 	"\x13GetOperationRequest\x12\x1c\n" +
-	"\toperation\x18\x01 \x01(\tR\toperation\"h\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\x127\n" +
+	"\tread_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"h\n" +
 	"\x14GetOperationResponse\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"H\n" +
@@ -461,26 +523,29 @@ var file_holdfast_v1_operation_service_proto_goTypes = []any{
 	(*CancelOperationResponse)(nil), // 5: holdfast.v1.CancelOperationResponse
 	(*WatchOperationRequest)(nil),   // 6: holdfast.v1.WatchOperationRequest
 	(*WatchOperationResponse)(nil),  // 7: holdfast.v1.WatchOperationResponse
-	(*Operation)(nil),               // 8: holdfast.v1.Operation
+	(*fieldmaskpb.FieldMask)(nil),   // 8: google.protobuf.FieldMask
+	(*Operation)(nil),               // 9: holdfast.v1.Operation
 }
 var file_holdfast_v1_operation_service_proto_depIdxs = []int32{
-	8, // 0: holdfast.v1.ListOperationsResponse.operations:type_name -> holdfast.v1.Operation
-	8, // 1: holdfast.v1.GetOperationResponse.operation:type_name -> holdfast.v1.Operation
-	8, // 2: holdfast.v1.CancelOperationResponse.operation:type_name -> holdfast.v1.Operation
-	8, // 3: holdfast.v1.WatchOperationResponse.operation:type_name -> holdfast.v1.Operation
-	0, // 4: holdfast.v1.OperationService.ListOperations:input_type -> holdfast.v1.ListOperationsRequest
-	2, // 5: holdfast.v1.OperationService.GetOperation:input_type -> holdfast.v1.GetOperationRequest
-	4, // 6: holdfast.v1.OperationService.CancelOperation:input_type -> holdfast.v1.CancelOperationRequest
-	6, // 7: holdfast.v1.OperationService.WatchOperation:input_type -> holdfast.v1.WatchOperationRequest
-	1, // 8: holdfast.v1.OperationService.ListOperations:output_type -> holdfast.v1.ListOperationsResponse
-	3, // 9: holdfast.v1.OperationService.GetOperation:output_type -> holdfast.v1.GetOperationResponse
-	5, // 10: holdfast.v1.OperationService.CancelOperation:output_type -> holdfast.v1.CancelOperationResponse
-	7, // 11: holdfast.v1.OperationService.WatchOperation:output_type -> holdfast.v1.WatchOperationResponse
-	8, // [8:12] is the sub-list for method output_type
-	4, // [4:8] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8,  // 0: holdfast.v1.ListOperationsRequest.read_mask:type_name -> google.protobuf.FieldMask
+	9,  // 1: holdfast.v1.ListOperationsResponse.operations:type_name -> holdfast.v1.Operation
+	8,  // 2: holdfast.v1.GetOperationRequest.read_mask:type_name -> google.protobuf.FieldMask
+	9,  // 3: holdfast.v1.GetOperationResponse.operation:type_name -> holdfast.v1.Operation
+	9,  // 4: holdfast.v1.CancelOperationResponse.operation:type_name -> holdfast.v1.Operation
+	9,  // 5: holdfast.v1.WatchOperationResponse.operation:type_name -> holdfast.v1.Operation
+	0,  // 6: holdfast.v1.OperationService.ListOperations:input_type -> holdfast.v1.ListOperationsRequest
+	2,  // 7: holdfast.v1.OperationService.GetOperation:input_type -> holdfast.v1.GetOperationRequest
+	4,  // 8: holdfast.v1.OperationService.CancelOperation:input_type -> holdfast.v1.CancelOperationRequest
+	6,  // 9: holdfast.v1.OperationService.WatchOperation:input_type -> holdfast.v1.WatchOperationRequest
+	1,  // 10: holdfast.v1.OperationService.ListOperations:output_type -> holdfast.v1.ListOperationsResponse
+	3,  // 11: holdfast.v1.OperationService.GetOperation:output_type -> holdfast.v1.GetOperationResponse
+	5,  // 12: holdfast.v1.OperationService.CancelOperation:output_type -> holdfast.v1.CancelOperationResponse
+	7,  // 13: holdfast.v1.OperationService.WatchOperation:output_type -> holdfast.v1.WatchOperationResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_operation_service_proto_init() }

@@ -106,7 +106,11 @@ func (x *GetPoolResponse) GetPool() *PoolView {
 type WatchPoolRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Leave out the XML of VMs, which is most of the bytes.
-	WithoutXml    bool `protobuf:"varint,1,opt,name=without_xml,json=withoutXml,proto3" json:"without_xml,omitempty"`
+	WithoutXml bool `protobuf:"varint,1,opt,name=without_xml,json=withoutXml,proto3" json:"without_xml,omitempty"`
+	// Revision of the last message that the watcher had, from whichever agent: changes since then instead of a snapshot.
+	// What changed may be repeated. Each agent keeps the latest 256 revisions that it saw; one that is gone is answered
+	// OUT_OF_RANGE, and the watcher begins anew without it.
+	AfterRevision int64 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +150,13 @@ func (x *WatchPoolRequest) GetWithoutXml() bool {
 		return x.WithoutXml
 	}
 	return false
+}
+
+func (x *WatchPoolRequest) GetAfterRevision() int64 {
+	if x != nil {
+		return x.AfterRevision
+	}
+	return 0
 }
 
 type WatchPoolResponse struct {
@@ -1378,10 +1389,11 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\x1eholdfast/v1/pool_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x10\n" +
 	"\x0eGetPoolRequest\"<\n" +
 	"\x0fGetPoolResponse\x12)\n" +
-	"\x04pool\x18\x01 \x01(\v2\x15.holdfast.v1.PoolViewR\x04pool\"3\n" +
+	"\x04pool\x18\x01 \x01(\v2\x15.holdfast.v1.PoolViewR\x04pool\"Z\n" +
 	"\x10WatchPoolRequest\x12\x1f\n" +
 	"\vwithout_xml\x18\x01 \x01(\bR\n" +
-	"withoutXml\"\xac\x02\n" +
+	"withoutXml\x12%\n" +
+	"\x0eafter_revision\x18\x02 \x01(\x03R\rafterRevision\"\xac\x02\n" +
 	"\x11WatchPoolResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12;\n" +
 	"\vserver_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -83,7 +84,15 @@ func (LeaveBy) EnumDescriptor() ([]byte, []int) {
 }
 
 type ListServersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many items; 0: all. The answer's next_page_token asks for the rest.
+	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which items: `FIELD=VALUE` or `FIELD!=VALUE`, separated by spaces, all of which must hold. FIELD is a path in the
+	// item; `*` in VALUE stands for anything. docs/api.md, "Lists".
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Which fields of each item; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -118,10 +127,40 @@ func (*ListServersRequest) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *ListServersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListServersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListServersRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListServersRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
+}
+
 type ListServersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Servers       []*ServerView          `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Servers  []*ServerView          `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Empty: there is no more.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,9 +209,18 @@ func (x *ListServersResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *ListServersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type GetServerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Which fields; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +260,13 @@ func (x *GetServerRequest) GetServer() string {
 		return x.Server
 	}
 	return ""
+}
+
+func (x *GetServerRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
 }
 
 type GetServerResponse struct {
@@ -1455,13 +1510,20 @@ var File_holdfast_v1_server_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\n" +
-	" holdfast/v1/server_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\x14\n" +
-	"\x12ListServersRequest\"d\n" +
+	" holdfast/v1/server_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\xa1\x01\n" +
+	"\x12ListServersRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x127\n" +
+	"\tread_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"\x8c\x01\n" +
 	"\x13ListServersResponse\x121\n" +
 	"\aservers\x18\x01 \x03(\v2\x17.holdfast.v1.ServerViewR\aservers\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"*\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"c\n" +
 	"\x10GetServerRequest\x12\x16\n" +
-	"\x06server\x18\x01 \x01(\tR\x06server\"`\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x127\n" +
+	"\tread_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"`\n" +
 	"\x11GetServerResponse\x12/\n" +
 	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"Q\n" +
@@ -1610,58 +1672,61 @@ var file_holdfast_v1_server_service_proto_goTypes = []any{
 	(*ShutdownServerRequest)(nil),    // 22: holdfast.v1.ShutdownServerRequest
 	(*ShutdownServerResponse)(nil),   // 23: holdfast.v1.ShutdownServerResponse
 	nil,                              // 24: holdfast.v1.UpdateServerRequest.LabelsEntry
-	(*ServerView)(nil),               // 25: holdfast.v1.ServerView
-	(*FenceDevice)(nil),              // 26: holdfast.v1.FenceDevice
-	(*Operation)(nil),                // 27: holdfast.v1.Operation
-	(*durationpb.Duration)(nil),      // 28: google.protobuf.Duration
-	(*Capacity)(nil),                 // 29: holdfast.v1.Capacity
+	(*fieldmaskpb.FieldMask)(nil),    // 25: google.protobuf.FieldMask
+	(*ServerView)(nil),               // 26: holdfast.v1.ServerView
+	(*FenceDevice)(nil),              // 27: holdfast.v1.FenceDevice
+	(*Operation)(nil),                // 28: holdfast.v1.Operation
+	(*durationpb.Duration)(nil),      // 29: google.protobuf.Duration
+	(*Capacity)(nil),                 // 30: holdfast.v1.Capacity
 }
 var file_holdfast_v1_server_service_proto_depIdxs = []int32{
-	25, // 0: holdfast.v1.ListServersResponse.servers:type_name -> holdfast.v1.ServerView
-	25, // 1: holdfast.v1.GetServerResponse.server:type_name -> holdfast.v1.ServerView
-	25, // 2: holdfast.v1.SetInboundLockResponse.server:type_name -> holdfast.v1.ServerView
-	25, // 3: holdfast.v1.ConfirmFencedResponse.server:type_name -> holdfast.v1.ServerView
-	26, // 4: holdfast.v1.UpdateServerRequest.fence:type_name -> holdfast.v1.FenceDevice
-	24, // 5: holdfast.v1.UpdateServerRequest.labels:type_name -> holdfast.v1.UpdateServerRequest.LabelsEntry
-	25, // 6: holdfast.v1.UpdateServerResponse.server:type_name -> holdfast.v1.ServerView
-	27, // 7: holdfast.v1.RemoveServerResponse.operation:type_name -> holdfast.v1.Operation
-	0,  // 8: holdfast.v1.PlannedMove.how:type_name -> holdfast.v1.LeaveBy
-	28, // 9: holdfast.v1.PlannedMove.expected:type_name -> google.protobuf.Duration
-	14, // 10: holdfast.v1.PlannedMove.refusals:type_name -> holdfast.v1.ServerVerdict
-	15, // 11: holdfast.v1.ServerVerdict.reasons:type_name -> holdfast.v1.ServerReason
-	13, // 12: holdfast.v1.PlanMaintenanceResponse.moves:type_name -> holdfast.v1.PlannedMove
-	28, // 13: holdfast.v1.PlanMaintenanceResponse.expected:type_name -> google.protobuf.Duration
-	29, // 14: holdfast.v1.PlanMaintenanceResponse.capacity_before:type_name -> holdfast.v1.Capacity
-	29, // 15: holdfast.v1.PlanMaintenanceResponse.capacity_after:type_name -> holdfast.v1.Capacity
-	25, // 16: holdfast.v1.EnterMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
-	27, // 17: holdfast.v1.EnterMaintenanceResponse.operation:type_name -> holdfast.v1.Operation
-	25, // 18: holdfast.v1.ExitMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
-	27, // 19: holdfast.v1.ShutdownServerResponse.operation:type_name -> holdfast.v1.Operation
-	1,  // 20: holdfast.v1.ServerService.ListServers:input_type -> holdfast.v1.ListServersRequest
-	3,  // 21: holdfast.v1.ServerService.GetServer:input_type -> holdfast.v1.GetServerRequest
-	5,  // 22: holdfast.v1.ServerService.SetInboundLock:input_type -> holdfast.v1.SetInboundLockRequest
-	7,  // 23: holdfast.v1.ServerService.ConfirmFenced:input_type -> holdfast.v1.ConfirmFencedRequest
-	9,  // 24: holdfast.v1.ServerService.UpdateServer:input_type -> holdfast.v1.UpdateServerRequest
-	11, // 25: holdfast.v1.ServerService.RemoveServer:input_type -> holdfast.v1.RemoveServerRequest
-	16, // 26: holdfast.v1.ServerService.PlanMaintenance:input_type -> holdfast.v1.PlanMaintenanceRequest
-	18, // 27: holdfast.v1.ServerService.EnterMaintenance:input_type -> holdfast.v1.EnterMaintenanceRequest
-	20, // 28: holdfast.v1.ServerService.ExitMaintenance:input_type -> holdfast.v1.ExitMaintenanceRequest
-	22, // 29: holdfast.v1.ServerService.ShutdownServer:input_type -> holdfast.v1.ShutdownServerRequest
-	2,  // 30: holdfast.v1.ServerService.ListServers:output_type -> holdfast.v1.ListServersResponse
-	4,  // 31: holdfast.v1.ServerService.GetServer:output_type -> holdfast.v1.GetServerResponse
-	6,  // 32: holdfast.v1.ServerService.SetInboundLock:output_type -> holdfast.v1.SetInboundLockResponse
-	8,  // 33: holdfast.v1.ServerService.ConfirmFenced:output_type -> holdfast.v1.ConfirmFencedResponse
-	10, // 34: holdfast.v1.ServerService.UpdateServer:output_type -> holdfast.v1.UpdateServerResponse
-	12, // 35: holdfast.v1.ServerService.RemoveServer:output_type -> holdfast.v1.RemoveServerResponse
-	17, // 36: holdfast.v1.ServerService.PlanMaintenance:output_type -> holdfast.v1.PlanMaintenanceResponse
-	19, // 37: holdfast.v1.ServerService.EnterMaintenance:output_type -> holdfast.v1.EnterMaintenanceResponse
-	21, // 38: holdfast.v1.ServerService.ExitMaintenance:output_type -> holdfast.v1.ExitMaintenanceResponse
-	23, // 39: holdfast.v1.ServerService.ShutdownServer:output_type -> holdfast.v1.ShutdownServerResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	25, // 0: holdfast.v1.ListServersRequest.read_mask:type_name -> google.protobuf.FieldMask
+	26, // 1: holdfast.v1.ListServersResponse.servers:type_name -> holdfast.v1.ServerView
+	25, // 2: holdfast.v1.GetServerRequest.read_mask:type_name -> google.protobuf.FieldMask
+	26, // 3: holdfast.v1.GetServerResponse.server:type_name -> holdfast.v1.ServerView
+	26, // 4: holdfast.v1.SetInboundLockResponse.server:type_name -> holdfast.v1.ServerView
+	26, // 5: holdfast.v1.ConfirmFencedResponse.server:type_name -> holdfast.v1.ServerView
+	27, // 6: holdfast.v1.UpdateServerRequest.fence:type_name -> holdfast.v1.FenceDevice
+	24, // 7: holdfast.v1.UpdateServerRequest.labels:type_name -> holdfast.v1.UpdateServerRequest.LabelsEntry
+	26, // 8: holdfast.v1.UpdateServerResponse.server:type_name -> holdfast.v1.ServerView
+	28, // 9: holdfast.v1.RemoveServerResponse.operation:type_name -> holdfast.v1.Operation
+	0,  // 10: holdfast.v1.PlannedMove.how:type_name -> holdfast.v1.LeaveBy
+	29, // 11: holdfast.v1.PlannedMove.expected:type_name -> google.protobuf.Duration
+	14, // 12: holdfast.v1.PlannedMove.refusals:type_name -> holdfast.v1.ServerVerdict
+	15, // 13: holdfast.v1.ServerVerdict.reasons:type_name -> holdfast.v1.ServerReason
+	13, // 14: holdfast.v1.PlanMaintenanceResponse.moves:type_name -> holdfast.v1.PlannedMove
+	29, // 15: holdfast.v1.PlanMaintenanceResponse.expected:type_name -> google.protobuf.Duration
+	30, // 16: holdfast.v1.PlanMaintenanceResponse.capacity_before:type_name -> holdfast.v1.Capacity
+	30, // 17: holdfast.v1.PlanMaintenanceResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	26, // 18: holdfast.v1.EnterMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
+	28, // 19: holdfast.v1.EnterMaintenanceResponse.operation:type_name -> holdfast.v1.Operation
+	26, // 20: holdfast.v1.ExitMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
+	28, // 21: holdfast.v1.ShutdownServerResponse.operation:type_name -> holdfast.v1.Operation
+	1,  // 22: holdfast.v1.ServerService.ListServers:input_type -> holdfast.v1.ListServersRequest
+	3,  // 23: holdfast.v1.ServerService.GetServer:input_type -> holdfast.v1.GetServerRequest
+	5,  // 24: holdfast.v1.ServerService.SetInboundLock:input_type -> holdfast.v1.SetInboundLockRequest
+	7,  // 25: holdfast.v1.ServerService.ConfirmFenced:input_type -> holdfast.v1.ConfirmFencedRequest
+	9,  // 26: holdfast.v1.ServerService.UpdateServer:input_type -> holdfast.v1.UpdateServerRequest
+	11, // 27: holdfast.v1.ServerService.RemoveServer:input_type -> holdfast.v1.RemoveServerRequest
+	16, // 28: holdfast.v1.ServerService.PlanMaintenance:input_type -> holdfast.v1.PlanMaintenanceRequest
+	18, // 29: holdfast.v1.ServerService.EnterMaintenance:input_type -> holdfast.v1.EnterMaintenanceRequest
+	20, // 30: holdfast.v1.ServerService.ExitMaintenance:input_type -> holdfast.v1.ExitMaintenanceRequest
+	22, // 31: holdfast.v1.ServerService.ShutdownServer:input_type -> holdfast.v1.ShutdownServerRequest
+	2,  // 32: holdfast.v1.ServerService.ListServers:output_type -> holdfast.v1.ListServersResponse
+	4,  // 33: holdfast.v1.ServerService.GetServer:output_type -> holdfast.v1.GetServerResponse
+	6,  // 34: holdfast.v1.ServerService.SetInboundLock:output_type -> holdfast.v1.SetInboundLockResponse
+	8,  // 35: holdfast.v1.ServerService.ConfirmFenced:output_type -> holdfast.v1.ConfirmFencedResponse
+	10, // 36: holdfast.v1.ServerService.UpdateServer:output_type -> holdfast.v1.UpdateServerResponse
+	12, // 37: holdfast.v1.ServerService.RemoveServer:output_type -> holdfast.v1.RemoveServerResponse
+	17, // 38: holdfast.v1.ServerService.PlanMaintenance:output_type -> holdfast.v1.PlanMaintenanceResponse
+	19, // 39: holdfast.v1.ServerService.EnterMaintenance:output_type -> holdfast.v1.EnterMaintenanceResponse
+	21, // 40: holdfast.v1.ServerService.ExitMaintenance:output_type -> holdfast.v1.ExitMaintenanceResponse
+	23, // 41: holdfast.v1.ServerService.ShutdownServer:output_type -> holdfast.v1.ShutdownServerResponse
+	32, // [32:42] is the sub-list for method output_type
+	22, // [22:32] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_server_service_proto_init() }

@@ -2863,8 +2863,10 @@ type Event struct {
 	Operation string `protobuf:"bytes,8,opt,name=operation,proto3" json:"operation,omitempty"`
 	// The leadership that decided it, where one did.
 	LeaderRevision int64 `protobuf:"varint,9,opt,name=leader_revision,json=leaderRevision,proto3" json:"leader_revision,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The call that did it, where a call of the API did.
+	Audit         *Audit `protobuf:"bytes,10,opt,name=audit,proto3" json:"audit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
@@ -2958,6 +2960,176 @@ func (x *Event) GetLeaderRevision() int64 {
 		return x.LeaderRevision
 	}
 	return 0
+}
+
+func (x *Event) GetAudit() *Audit {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
+// Audit: the call behind an event.
+type Audit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Role and serial number of the caller's certificate; the name is the event's actor.
+	Role   string `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Serial string `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	// host:port that the call came from.
+	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// Full name of the call, such as "/holdfast.v1.VMService/StartVM".
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// The caller's request ID; one that the agent made ("auto-...") if it gave none.
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// JSON of the fields that the call changed, as they were and as they are, by record: {"vms/web-01":{"ha":true}}. A
+	// record that was not there, or is gone, is null; long texts are left out.
+	Before        string `protobuf:"bytes,6,opt,name=before,proto3" json:"before,omitempty"`
+	After         string `protobuf:"bytes,7,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Audit) Reset() {
+	*x = Audit{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Audit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Audit) ProtoMessage() {}
+
+func (x *Audit) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Audit.ProtoReflect.Descriptor instead.
+func (*Audit) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Audit) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Audit) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *Audit) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Audit) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Audit) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Audit) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *Audit) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// Certificates that are no longer accepted. Key `revoked/<id>`, written by the API, kept for good.
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "serial-" and the number in hex, "operator-" and a name, or "server-" and a name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// All certificates of that name issued until then; of a serial number, the one.
+	IssuedUntil *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=issued_until,json=issuedUntil,proto3" json:"issued_until,omitempty"`
+	// Who revoked, when and why.
+	Revoked       *Mark `protobuf:"bytes,3,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Revocation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Revocation) GetIssuedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IssuedUntil
+	}
+	return nil
+}
+
+func (x *Revocation) GetRevoked() *Mark {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
 }
 
 var File_holdfast_v1_types_proto protoreflect.FileDescriptor
@@ -3182,7 +3354,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x06cancel\x18\f \x01(\bR\x06cancel\x126\n" +
 	"\bfinished\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x121\n" +
 	"\bprogress\x18\x0e \x01(\v2\x15.holdfast.v1.ProgressR\bprogress\x12\x16\n" +
-	"\x06parent\x18\x0f \x01(\tR\x06parent\"\xf0\x01\n" +
+	"\x06parent\x18\x0f \x01(\tR\x06parent\"\x9a\x02\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
@@ -3192,7 +3364,23 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\x12\x1c\n" +
 	"\toperation\x18\b \x01(\tR\toperation\x12'\n" +
-	"\x0fleader_revision\x18\t \x01(\x03R\x0eleaderRevision*O\n" +
+	"\x0fleader_revision\x18\t \x01(\x03R\x0eleaderRevision\x12(\n" +
+	"\x05audit\x18\n" +
+	" \x01(\v2\x12.holdfast.v1.AuditR\x05audit\"\xac\x01\n" +
+	"\x05Audit\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06before\x18\x06 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\a \x01(\tR\x05after\"\x88\x01\n" +
+	"\n" +
+	"Revocation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12=\n" +
+	"\fissued_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12+\n" +
+	"\arevoked\x18\x03 \x01(\v2\x11.holdfast.v1.MarkR\arevoked*O\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eISOLATION_STOP\x10\x01\x12\x13\n" +
@@ -3297,7 +3485,7 @@ func file_holdfast_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_holdfast_v1_types_proto_goTypes = []any{
 	(Isolation)(0),                // 0: holdfast.v1.Isolation
 	(ShutdownPolicy)(0),           // 1: holdfast.v1.ShutdownPolicy
@@ -3331,74 +3519,79 @@ var file_holdfast_v1_types_proto_goTypes = []any{
 	(*Progress)(nil),              // 29: holdfast.v1.Progress
 	(*Operation)(nil),             // 30: holdfast.v1.Operation
 	(*Event)(nil),                 // 31: holdfast.v1.Event
-	nil,                           // 32: holdfast.v1.FenceDevice.ParamsEntry
-	nil,                           // 33: holdfast.v1.FenceDevice.SecretFilesEntry
-	nil,                           // 34: holdfast.v1.Server.LabelsEntry
-	nil,                           // 35: holdfast.v1.Roster.StandingEntry
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*Audit)(nil),                 // 32: holdfast.v1.Audit
+	(*Revocation)(nil),            // 33: holdfast.v1.Revocation
+	nil,                           // 34: holdfast.v1.FenceDevice.ParamsEntry
+	nil,                           // 35: holdfast.v1.FenceDevice.SecretFilesEntry
+	nil,                           // 36: holdfast.v1.Server.LabelsEntry
+	nil,                           // 37: holdfast.v1.Roster.StandingEntry
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
 }
 var file_holdfast_v1_types_proto_depIdxs = []int32{
-	36, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
+	38, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
 	12, // 1: holdfast.v1.PoolConfig.ha_mark:type_name -> holdfast.v1.Mark
 	12, // 2: holdfast.v1.PoolConfig.frozen_mark:type_name -> holdfast.v1.Mark
-	37, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
+	39, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
 	1,  // 4: holdfast.v1.PoolConfig.shutdown:type_name -> holdfast.v1.ShutdownPolicy
 	0,  // 5: holdfast.v1.PoolConfig.on_isolation:type_name -> holdfast.v1.Isolation
-	37, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
-	37, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
-	37, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
-	37, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
-	37, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
-	32, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
-	33, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
-	37, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
+	39, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
+	39, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
+	39, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
+	39, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
+	39, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
+	34, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
+	35, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
+	39, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
 	12, // 14: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
 	12, // 15: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
 	14, // 16: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
-	34, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
+	36, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
 	16, // 18: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
 	1,  // 19: holdfast.v1.Shutdown.policy:type_name -> holdfast.v1.ShutdownPolicy
 	12, // 20: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
-	37, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
+	39, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
 	17, // 22: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
-	36, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
+	38, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
 	2,  // 24: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
-	36, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
-	36, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
-	35, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
+	38, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
+	38, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
+	37, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
 	6,  // 28: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
 	12, // 29: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
 	4,  // 30: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
-	37, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
+	39, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
 	21, // 32: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
 	5,  // 33: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
 	12, // 34: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
 	7,  // 35: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
-	37, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
+	39, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
 	23, // 37: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
 	8,  // 38: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
-	36, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	38, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
 	9,  // 40: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
-	36, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
+	38, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
 	8,  // 42: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
-	36, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	38, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
 	26, // 44: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
-	36, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
-	37, // 46: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
-	37, // 47: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
+	38, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
+	39, // 46: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
+	39, // 47: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
 	10, // 48: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
 	11, // 49: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
 	12, // 50: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
-	36, // 51: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	38, // 51: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
 	29, // 52: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
-	36, // 53: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,  // 54: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	38, // 53: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
+	32, // 54: holdfast.v1.Event.audit:type_name -> holdfast.v1.Audit
+	38, // 55: holdfast.v1.Revocation.issued_until:type_name -> google.protobuf.Timestamp
+	12, // 56: holdfast.v1.Revocation.revoked:type_name -> holdfast.v1.Mark
+	3,  // 57: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_types_proto_init() }
@@ -3412,7 +3605,7 @@ func file_holdfast_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_types_proto_rawDesc), len(file_holdfast_v1_types_proto_rawDesc)),
 			NumEnums:      12,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -9,6 +9,7 @@ package holdfastv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -24,7 +25,15 @@ const (
 type ListVMsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Leave out the XML.
-	WithoutXml    bool `protobuf:"varint,1,opt,name=without_xml,json=withoutXml,proto3" json:"without_xml,omitempty"`
+	WithoutXml bool `protobuf:"varint,1,opt,name=without_xml,json=withoutXml,proto3" json:"without_xml,omitempty"`
+	// At most so many items; 0: all. The answer's next_page_token asks for the rest.
+	PageSize  int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which items: `FIELD=VALUE` or `FIELD!=VALUE`, separated by spaces, all of which must hold. FIELD is a path in the
+	// item; `*` in VALUE stands for anything. docs/api.md, "Lists".
+	Filter string `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Which fields of each item; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,5,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -66,10 +75,40 @@ func (x *ListVMsRequest) GetWithoutXml() bool {
 	return false
 }
 
+func (x *ListVMsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListVMsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListVMsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListVMsRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
+}
+
 type ListVMsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Vms           []*VMView              `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Vms      []*VMView              `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
+	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Empty: there is no more.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -118,9 +157,18 @@ func (x *ListVMsResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *ListVMsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type GetVMRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// Which fields; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +208,13 @@ func (x *GetVMRequest) GetVm() string {
 		return x.Vm
 	}
 	return ""
+}
+
+func (x *GetVMRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
 }
 
 type GetVMResponse struct {
@@ -1642,15 +1697,22 @@ var File_holdfast_v1_vm_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_vm_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1choldfast/v1/vm_service.proto\x12\vholdfast.v1\x1a holdfast/v1/server_service.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"1\n" +
+	"\x1choldfast/v1/vm_service.proto\x12\vholdfast.v1\x1a google/protobuf/field_mask.proto\x1a holdfast/v1/server_service.proto\x1a\x17holdfast/v1/types.proto\x1a\x17holdfast/v1/views.proto\"\xbe\x01\n" +
 	"\x0eListVMsRequest\x12\x1f\n" +
 	"\vwithout_xml\x18\x01 \x01(\bR\n" +
-	"withoutXml\"T\n" +
+	"withoutXml\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x04 \x01(\tR\x06filter\x127\n" +
+	"\tread_mask\x18\x05 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"|\n" +
 	"\x0fListVMsResponse\x12%\n" +
 	"\x03vms\x18\x01 \x03(\v2\x13.holdfast.v1.VMViewR\x03vms\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\x1e\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"W\n" +
 	"\fGetVMRequest\x12\x0e\n" +
-	"\x02vm\x18\x01 \x01(\tR\x02vm\"P\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x127\n" +
+	"\tread_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"P\n" +
 	"\rGetVMResponse\x12#\n" +
 	"\x02vm\x18\x01 \x01(\v2\x13.holdfast.v1.VMViewR\x02vm\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\xe7\x01\n" +
@@ -1818,61 +1880,64 @@ var file_holdfast_v1_vm_service_proto_goTypes = []any{
 	(*PlanMigrationResponse)(nil), // 29: holdfast.v1.PlanMigrationResponse
 	nil,                           // 30: holdfast.v1.RegisterVMRequest.SetEntry
 	nil,                           // 31: holdfast.v1.UpdateVMRequest.SetEntry
-	(*VMView)(nil),                // 32: holdfast.v1.VMView
-	(*Operation)(nil),             // 33: holdfast.v1.Operation
-	(*ServerReason)(nil),          // 34: holdfast.v1.ServerReason
+	(*fieldmaskpb.FieldMask)(nil), // 32: google.protobuf.FieldMask
+	(*VMView)(nil),                // 33: holdfast.v1.VMView
+	(*Operation)(nil),             // 34: holdfast.v1.Operation
+	(*ServerReason)(nil),          // 35: holdfast.v1.ServerReason
 }
 var file_holdfast_v1_vm_service_proto_depIdxs = []int32{
-	32, // 0: holdfast.v1.ListVMsResponse.vms:type_name -> holdfast.v1.VMView
-	32, // 1: holdfast.v1.GetVMResponse.vm:type_name -> holdfast.v1.VMView
-	30, // 2: holdfast.v1.RegisterVMRequest.set:type_name -> holdfast.v1.RegisterVMRequest.SetEntry
-	32, // 3: holdfast.v1.RegisterVMResponse.vm:type_name -> holdfast.v1.VMView
-	31, // 4: holdfast.v1.UpdateVMRequest.set:type_name -> holdfast.v1.UpdateVMRequest.SetEntry
-	32, // 5: holdfast.v1.UpdateVMResponse.vm:type_name -> holdfast.v1.VMView
-	32, // 6: holdfast.v1.SetVMHAResponse.vms:type_name -> holdfast.v1.VMView
-	33, // 7: holdfast.v1.StartVMResponse.operation:type_name -> holdfast.v1.Operation
-	33, // 8: holdfast.v1.StopVMResponse.operation:type_name -> holdfast.v1.Operation
-	33, // 9: holdfast.v1.KillVMResponse.operation:type_name -> holdfast.v1.Operation
-	33, // 10: holdfast.v1.RestartVMResponse.operation:type_name -> holdfast.v1.Operation
-	32, // 11: holdfast.v1.ClearVMResponse.vm:type_name -> holdfast.v1.VMView
-	33, // 12: holdfast.v1.MigrateVMResponse.operation:type_name -> holdfast.v1.Operation
-	33, // 13: holdfast.v1.RelocateVMResponse.operation:type_name -> holdfast.v1.Operation
-	34, // 14: holdfast.v1.MoveCandidate.reasons:type_name -> holdfast.v1.ServerReason
-	27, // 15: holdfast.v1.PlannedMigration.candidates:type_name -> holdfast.v1.MoveCandidate
-	28, // 16: holdfast.v1.PlanMigrationResponse.vms:type_name -> holdfast.v1.PlannedMigration
-	0,  // 17: holdfast.v1.VMService.ListVMs:input_type -> holdfast.v1.ListVMsRequest
-	2,  // 18: holdfast.v1.VMService.GetVM:input_type -> holdfast.v1.GetVMRequest
-	4,  // 19: holdfast.v1.VMService.RegisterVM:input_type -> holdfast.v1.RegisterVMRequest
-	6,  // 20: holdfast.v1.VMService.UpdateVM:input_type -> holdfast.v1.UpdateVMRequest
-	8,  // 21: holdfast.v1.VMService.RemoveVM:input_type -> holdfast.v1.RemoveVMRequest
-	10, // 22: holdfast.v1.VMService.SetVMHA:input_type -> holdfast.v1.SetVMHARequest
-	12, // 23: holdfast.v1.VMService.StartVM:input_type -> holdfast.v1.StartVMRequest
-	14, // 24: holdfast.v1.VMService.StopVM:input_type -> holdfast.v1.StopVMRequest
-	16, // 25: holdfast.v1.VMService.KillVM:input_type -> holdfast.v1.KillVMRequest
-	18, // 26: holdfast.v1.VMService.RestartVM:input_type -> holdfast.v1.RestartVMRequest
-	22, // 27: holdfast.v1.VMService.MigrateVM:input_type -> holdfast.v1.MigrateVMRequest
-	24, // 28: holdfast.v1.VMService.RelocateVM:input_type -> holdfast.v1.RelocateVMRequest
-	26, // 29: holdfast.v1.VMService.PlanMigration:input_type -> holdfast.v1.PlanMigrationRequest
-	20, // 30: holdfast.v1.VMService.ClearVM:input_type -> holdfast.v1.ClearVMRequest
-	1,  // 31: holdfast.v1.VMService.ListVMs:output_type -> holdfast.v1.ListVMsResponse
-	3,  // 32: holdfast.v1.VMService.GetVM:output_type -> holdfast.v1.GetVMResponse
-	5,  // 33: holdfast.v1.VMService.RegisterVM:output_type -> holdfast.v1.RegisterVMResponse
-	7,  // 34: holdfast.v1.VMService.UpdateVM:output_type -> holdfast.v1.UpdateVMResponse
-	9,  // 35: holdfast.v1.VMService.RemoveVM:output_type -> holdfast.v1.RemoveVMResponse
-	11, // 36: holdfast.v1.VMService.SetVMHA:output_type -> holdfast.v1.SetVMHAResponse
-	13, // 37: holdfast.v1.VMService.StartVM:output_type -> holdfast.v1.StartVMResponse
-	15, // 38: holdfast.v1.VMService.StopVM:output_type -> holdfast.v1.StopVMResponse
-	17, // 39: holdfast.v1.VMService.KillVM:output_type -> holdfast.v1.KillVMResponse
-	19, // 40: holdfast.v1.VMService.RestartVM:output_type -> holdfast.v1.RestartVMResponse
-	23, // 41: holdfast.v1.VMService.MigrateVM:output_type -> holdfast.v1.MigrateVMResponse
-	25, // 42: holdfast.v1.VMService.RelocateVM:output_type -> holdfast.v1.RelocateVMResponse
-	29, // 43: holdfast.v1.VMService.PlanMigration:output_type -> holdfast.v1.PlanMigrationResponse
-	21, // 44: holdfast.v1.VMService.ClearVM:output_type -> holdfast.v1.ClearVMResponse
-	31, // [31:45] is the sub-list for method output_type
-	17, // [17:31] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	32, // 0: holdfast.v1.ListVMsRequest.read_mask:type_name -> google.protobuf.FieldMask
+	33, // 1: holdfast.v1.ListVMsResponse.vms:type_name -> holdfast.v1.VMView
+	32, // 2: holdfast.v1.GetVMRequest.read_mask:type_name -> google.protobuf.FieldMask
+	33, // 3: holdfast.v1.GetVMResponse.vm:type_name -> holdfast.v1.VMView
+	30, // 4: holdfast.v1.RegisterVMRequest.set:type_name -> holdfast.v1.RegisterVMRequest.SetEntry
+	33, // 5: holdfast.v1.RegisterVMResponse.vm:type_name -> holdfast.v1.VMView
+	31, // 6: holdfast.v1.UpdateVMRequest.set:type_name -> holdfast.v1.UpdateVMRequest.SetEntry
+	33, // 7: holdfast.v1.UpdateVMResponse.vm:type_name -> holdfast.v1.VMView
+	33, // 8: holdfast.v1.SetVMHAResponse.vms:type_name -> holdfast.v1.VMView
+	34, // 9: holdfast.v1.StartVMResponse.operation:type_name -> holdfast.v1.Operation
+	34, // 10: holdfast.v1.StopVMResponse.operation:type_name -> holdfast.v1.Operation
+	34, // 11: holdfast.v1.KillVMResponse.operation:type_name -> holdfast.v1.Operation
+	34, // 12: holdfast.v1.RestartVMResponse.operation:type_name -> holdfast.v1.Operation
+	33, // 13: holdfast.v1.ClearVMResponse.vm:type_name -> holdfast.v1.VMView
+	34, // 14: holdfast.v1.MigrateVMResponse.operation:type_name -> holdfast.v1.Operation
+	34, // 15: holdfast.v1.RelocateVMResponse.operation:type_name -> holdfast.v1.Operation
+	35, // 16: holdfast.v1.MoveCandidate.reasons:type_name -> holdfast.v1.ServerReason
+	27, // 17: holdfast.v1.PlannedMigration.candidates:type_name -> holdfast.v1.MoveCandidate
+	28, // 18: holdfast.v1.PlanMigrationResponse.vms:type_name -> holdfast.v1.PlannedMigration
+	0,  // 19: holdfast.v1.VMService.ListVMs:input_type -> holdfast.v1.ListVMsRequest
+	2,  // 20: holdfast.v1.VMService.GetVM:input_type -> holdfast.v1.GetVMRequest
+	4,  // 21: holdfast.v1.VMService.RegisterVM:input_type -> holdfast.v1.RegisterVMRequest
+	6,  // 22: holdfast.v1.VMService.UpdateVM:input_type -> holdfast.v1.UpdateVMRequest
+	8,  // 23: holdfast.v1.VMService.RemoveVM:input_type -> holdfast.v1.RemoveVMRequest
+	10, // 24: holdfast.v1.VMService.SetVMHA:input_type -> holdfast.v1.SetVMHARequest
+	12, // 25: holdfast.v1.VMService.StartVM:input_type -> holdfast.v1.StartVMRequest
+	14, // 26: holdfast.v1.VMService.StopVM:input_type -> holdfast.v1.StopVMRequest
+	16, // 27: holdfast.v1.VMService.KillVM:input_type -> holdfast.v1.KillVMRequest
+	18, // 28: holdfast.v1.VMService.RestartVM:input_type -> holdfast.v1.RestartVMRequest
+	22, // 29: holdfast.v1.VMService.MigrateVM:input_type -> holdfast.v1.MigrateVMRequest
+	24, // 30: holdfast.v1.VMService.RelocateVM:input_type -> holdfast.v1.RelocateVMRequest
+	26, // 31: holdfast.v1.VMService.PlanMigration:input_type -> holdfast.v1.PlanMigrationRequest
+	20, // 32: holdfast.v1.VMService.ClearVM:input_type -> holdfast.v1.ClearVMRequest
+	1,  // 33: holdfast.v1.VMService.ListVMs:output_type -> holdfast.v1.ListVMsResponse
+	3,  // 34: holdfast.v1.VMService.GetVM:output_type -> holdfast.v1.GetVMResponse
+	5,  // 35: holdfast.v1.VMService.RegisterVM:output_type -> holdfast.v1.RegisterVMResponse
+	7,  // 36: holdfast.v1.VMService.UpdateVM:output_type -> holdfast.v1.UpdateVMResponse
+	9,  // 37: holdfast.v1.VMService.RemoveVM:output_type -> holdfast.v1.RemoveVMResponse
+	11, // 38: holdfast.v1.VMService.SetVMHA:output_type -> holdfast.v1.SetVMHAResponse
+	13, // 39: holdfast.v1.VMService.StartVM:output_type -> holdfast.v1.StartVMResponse
+	15, // 40: holdfast.v1.VMService.StopVM:output_type -> holdfast.v1.StopVMResponse
+	17, // 41: holdfast.v1.VMService.KillVM:output_type -> holdfast.v1.KillVMResponse
+	19, // 42: holdfast.v1.VMService.RestartVM:output_type -> holdfast.v1.RestartVMResponse
+	23, // 43: holdfast.v1.VMService.MigrateVM:output_type -> holdfast.v1.MigrateVMResponse
+	25, // 44: holdfast.v1.VMService.RelocateVM:output_type -> holdfast.v1.RelocateVMResponse
+	29, // 45: holdfast.v1.VMService.PlanMigration:output_type -> holdfast.v1.PlanMigrationResponse
+	21, // 46: holdfast.v1.VMService.ClearVM:output_type -> holdfast.v1.ClearVMResponse
+	33, // [33:47] is the sub-list for method output_type
+	19, // [19:33] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_vm_service_proto_init() }
