@@ -15,6 +15,8 @@ type Change struct {
 	Events     []Event
 	// Secrets are written without a compare: with the registration that they belong to.
 	Secrets []Secrets
+	// Revocations are written without a compare: revoking twice is no conflict.
+	Revocations []Revocation
 
 	// RemoveServers and RemoveVMs delete registrations and all that hangs on them (states, homes, fences, secrets),
 	// compared like records. RemoveClaims deletes claims, compared; a VM with a claim must name it here.
@@ -35,6 +37,9 @@ type Change struct {
 	RemoveFences     []Fence
 	RemoveOperations []Operation
 	RemoveEvents     []EventID
+	// Incidents are compared, as those to remove are.
+	Incidents       []Incident
+	RemoveIncidents []Incident
 	// SameVMs and SameServers must still have their revisions; they are not written.
 	SameVMs     []VM
 	SameServers []Server
@@ -43,6 +48,6 @@ type Change struct {
 // Empty reports whether c writes nothing.
 func (c Change) Empty() bool {
 	return c.Config == nil && c.Roster == nil && len(c.Servers)+len(c.VMs)+len(c.Claims)+len(c.States)+len(c.Homes)+len(c.Fences)+
-		len(c.Operations)+len(c.Events)+len(c.RemoveServers)+len(c.RemoveVMs)+len(c.RemoveClaims)+
-		len(c.Alerts)+len(c.RemoveAlerts)+len(c.RemoveFences)+len(c.RemoveOperations)+len(c.RemoveEvents) == 0
+		len(c.Operations)+len(c.Events)+len(c.Revocations)+len(c.RemoveServers)+len(c.RemoveVMs)+len(c.RemoveClaims)+
+		len(c.Alerts)+len(c.RemoveAlerts)+len(c.RemoveFences)+len(c.RemoveOperations)+len(c.RemoveEvents)+len(c.Incidents)+len(c.RemoveIncidents) == 0
 }

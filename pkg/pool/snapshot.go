@@ -14,7 +14,10 @@ type Snapshot struct {
 	Alerts     Table[AlertID, Alert]
 	Operations Table[OperationID, Operation]
 	Events     Table[EventID, Event]
-	Roster     Roster
+	// Revocations are the certificates that are no longer accepted.
+	Revocations Table[RevocationID, Revocation]
+	Incidents   Table[IncidentID, Incident]
+	Roster      Roster
 	// Leader is the zero value while nobody leads.
 	Leader Leader
 	// Corrupt names keys whose values could not be read, with why. They are treated as absent by nobody: what

@@ -59,6 +59,8 @@ var access = map[string][]pki.Role{
 	"/holdfast.v1.OperationService/WatchOperation":                   readers,
 	"/holdfast.v1.EventService/ListEvents":                           readers,
 	"/holdfast.v1.EventService/WatchEvents":                          readers,
+	"/holdfast.v1.EventService/ListIncidents":                        readers,
+	"/holdfast.v1.EventService/GetIncident":                          readers,
 	"/holdfast.v1.IdentityService/CreateLogin":                       admins,
 	"/holdfast.v1.IdentityService/RenewCertificate":                  people,
 	"/holdfast.v1.IdentityService/RevokeCertificate":                 admins,

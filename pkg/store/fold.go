@@ -46,6 +46,8 @@ func newFold(keys Keys, incarnation string) *fold {
 		kindAlerts:     &table[pool.AlertID, pool.Alert]{at: func(s *pool.Snapshot) *pool.Table[pool.AlertID, pool.Alert] { return &s.Alerts }, read: readAlert},
 		kindOperations: &table[pool.OperationID, pool.Operation]{at: func(s *pool.Snapshot) *pool.Table[pool.OperationID, pool.Operation] { return &s.Operations }, read: readOperation},
 		kindEvents:     &table[pool.EventID, pool.Event]{at: func(s *pool.Snapshot) *pool.Table[pool.EventID, pool.Event] { return &s.Events }, read: readEvent},
+		kindRevoked:    &table[pool.RevocationID, pool.Revocation]{at: func(s *pool.Snapshot) *pool.Table[pool.RevocationID, pool.Revocation] { return &s.Revocations }, read: readRevocation},
+		kindIncidents:  &table[pool.IncidentID, pool.Incident]{at: func(s *pool.Snapshot) *pool.Table[pool.IncidentID, pool.Incident] { return &s.Incidents }, read: readIncident},
 	}
 	return f
 }

@@ -46,6 +46,7 @@ func valueFor(t *rapid.T, k Keys, name string) kv.Op {
 			return k.PutOperation(pool.Operation{ID: pool.OperationID(name), Kind: pool.OperationStart, Outcome: pool.OutcomeDone})
 		},
 		func() kv.Op { return k.PutEvent(pool.Event{ID: pool.EventID(name), At: at}) },
+		func() kv.Op { return k.PutIncident(pool.Incident{ID: pool.IncidentID(name), Began: at}) },
 		func() kv.Op { return k.PutSecret(vm, []byte("hush")) },
 	}).Draw(t, "kind")()
 	switch rapid.IntRange(0, 9).Draw(t, "spoil") {
@@ -298,6 +299,7 @@ func TestKeysAreAsDocumented(t *testing.T) {
 		"leader/7eaf": k.Leader(0x7eaf), "vms/v": k.VM("v"), "claims/v": k.Claim("v"), "states/v": k.State("v"),
 		"homes/v": k.Home("v"), "fences/s": k.Fence("s"), "alerts/a": k.Alert("a"), "secrets/v": k.Secret("v"),
 		"tokens/t": k.Token("t"), "operations/o": k.Operation("o"), "events/e": k.Event("e"),
+		"incidents/i": k.Incident("i"),
 	} {
 		if got != "/holdfast/v1/lab/"+want {
 			t.Errorf("got %s, want %s", got, want)

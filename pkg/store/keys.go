@@ -42,6 +42,8 @@ const (
 	kindTokens     = "tokens"
 	kindOperations = "operations"
 	kindEvents     = "events"
+	kindRevoked    = "revoked"
+	kindIncidents  = "incidents"
 )
 
 // Config is the key of the pool's policy. Written by the API.
@@ -93,6 +95,12 @@ func (k Keys) Operation(id pool.OperationID) string { return k.in(kindOperations
 
 // Event is the key of one line of history. Written by anyone, once.
 func (k Keys) Event(id pool.EventID) string { return k.in(kindEvents, string(id)) }
+
+// Incident is the key of the record of an outage. Written by the leader.
+func (k Keys) Incident(id pool.IncidentID) string { return k.in(kindIncidents, string(id)) }
+
+// Revocation is the key of certificates that are no longer accepted. Written by the API.
+func (k Keys) Revocation(id pool.RevocationID) string { return k.in(kindRevoked, string(id)) }
 
 func (k Keys) in(kind, name string) string { return k.prefix + kind + "/" + name }
 

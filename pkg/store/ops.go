@@ -60,8 +60,16 @@ func (k Keys) PutAlert(a pool.Alert) kv.Op { return put(k.Alert(a.ID), wire.Aler
 // PutOperation writes a long-running request.
 func (k Keys) PutOperation(o pool.Operation) kv.Op { return put(k.Operation(o.ID), wire.Operation(o)) }
 
+// PutRevocation writes which certificates are no longer accepted.
+func (k Keys) PutRevocation(r pool.Revocation) kv.Op {
+	return put(k.Revocation(r.ID), wire.Revocation(r))
+}
+
 // PutEvent writes one line of history; see EventID.
 func (k Keys) PutEvent(e pool.Event) kv.Op { return put(k.Event(e.ID), wire.Event(e)) }
+
+// PutIncident writes the record of an outage.
+func (k Keys) PutIncident(i pool.Incident) kv.Op { return put(k.Incident(i.ID), wire.Incident(i)) }
 
 // PutSecret writes the passwords of a VM, as the caller encoded them.
 func (k Keys) PutSecret(vm pool.VMID, value []byte) kv.Op { return kv.Put(k.Secret(vm), value) }
@@ -100,6 +108,9 @@ func (k Keys) DeleteOperation(id pool.OperationID) kv.Op { return kv.Delete(k.Op
 
 // DeleteEvent drops an event from the history.
 func (k Keys) DeleteEvent(id pool.EventID) kv.Op { return kv.Delete(k.Event(id)) }
+
+// DeleteIncident drops the record of an outage.
+func (k Keys) DeleteIncident(id pool.IncidentID) kv.Op { return kv.Delete(k.Incident(id)) }
 
 // DeleteSecret removes a VM's passwords.
 func (k Keys) DeleteSecret(vm pool.VMID) kv.Op { return kv.Delete(k.Secret(vm)) }
@@ -174,6 +185,11 @@ func (k Keys) OperationIs(id pool.OperationID, rev pool.Revision) kv.Compare {
 // AlertIs demands that an alert was last changed at rev; 0: that there is none.
 func (k Keys) AlertIs(id pool.AlertID, rev pool.Revision) kv.Compare {
 	return kv.ModIs(k.Alert(id), rev)
+}
+
+// IncidentIs demands that the record of an outage was last changed at rev; 0: that there is none.
+func (k Keys) IncidentIs(id pool.IncidentID, rev pool.Revision) kv.Compare {
+	return kv.ModIs(k.Incident(id), rev)
 }
 
 // EventAbsent demands that no event has this ID yet.

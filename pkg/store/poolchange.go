@@ -40,6 +40,9 @@ func (k Keys) FromPool(c pool.Change) Change {
 	for _, v := range c.Operations {
 		add(k.OperationIs(v.ID, v.Revision), k.PutOperation(v))
 	}
+	for _, v := range c.Incidents {
+		add(k.IncidentIs(v.ID, v.Revision), k.PutIncident(v))
+	}
 	k.removals(c, add)
 	for _, id := range c.MembersAbsent {
 		t.If = append(t.If, k.MemberAbsent(id))
@@ -55,6 +58,9 @@ func (k Keys) FromPool(c pool.Change) Change {
 	}
 	for _, v := range c.Secrets {
 		t.Then = append(t.Then, k.PutSecrets(v))
+	}
+	for _, v := range c.Revocations {
+		t.Then = append(t.Then, k.PutRevocation(v))
 	}
 	for _, v := range c.Alerts {
 		t.Then = append(t.Then, k.PutAlert(v))
@@ -87,5 +93,8 @@ func (k Keys) removals(c pool.Change, add func(kv.Compare, ...kv.Op)) {
 	}
 	for _, v := range c.RemoveOperations {
 		add(k.OperationIs(v.ID, v.Revision), k.DeleteOperation(v.ID))
+	}
+	for _, v := range c.RemoveIncidents {
+		add(k.IncidentIs(v.ID, v.Revision), k.DeleteIncident(v.ID))
 	}
 }

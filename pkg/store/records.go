@@ -145,6 +145,20 @@ func readEvent(entry kv.KeyValue, name string) (pool.Event, error) {
 	})
 }
 
+func readIncident(entry kv.KeyValue, name string) (pool.Incident, error) {
+	return read(entry, &pb.Incident{}, wire.ParseIncident, func(i *pool.Incident) error {
+		i.Revision = entry.ModRevision
+		return named(i.ID, name)
+	})
+}
+
+func readRevocation(entry kv.KeyValue, name string) (pool.Revocation, error) {
+	return read(entry, &pb.Revocation{}, wire.ParseRevocation, func(r *pool.Revocation) error {
+		r.Revision = entry.ModRevision
+		return named(r.ID, name)
+	})
+}
+
 // readLeader takes a candidate from its election key: the value is its server's name.
 func readLeader(entry kv.KeyValue) pool.Leader {
 	l := pool.Leader{Server: pool.ServerID(entry.Value), Revision: entry.CreateRevision, Key: entry.Key}

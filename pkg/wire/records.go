@@ -77,7 +77,7 @@ func ParseProgress(m *pb.Progress) (pool.Progress, error) {
 func Event(e pool.Event) *pb.Event {
 	return &pb.Event{
 		Id: text(e.ID), At: stamp(e.At), Kind: text(e.Kind), Server: text(e.Server), Vm: text(e.VM), Actor: text(e.Actor),
-		Text: text(e.Text), Operation: text(e.Operation), LeaderRevision: int64(e.LeaderRevision),
+		Text: text(e.Text), Operation: text(e.Operation), LeaderRevision: int64(e.LeaderRevision), Audit: audit(e.Audit),
 	}
 }
 
@@ -85,9 +85,43 @@ func Event(e pool.Event) *pb.Event {
 func ParseEvent(m *pb.Event) (pool.Event, error) {
 	var p parser
 	e := pool.Event{
-		ID: pool.EventID(m.GetId()), At: p.time("at", m.GetAt()), Kind: m.GetKind(), Server: pool.ServerID(m.GetServer()),
+		Audit: parseAudit(m.GetAudit()),
+		ID:    pool.EventID(m.GetId()), At: p.time("at", m.GetAt()), Kind: m.GetKind(), Server: pool.ServerID(m.GetServer()),
 		VM: pool.VMID(m.GetVm()), Actor: m.GetActor(), Text: m.GetText(), Operation: pool.OperationID(m.GetOperation()),
 		LeaderRevision: pool.Revision(m.GetLeaderRevision()),
 	}
 	return e, p.err
+}
+
+func audit(a *pool.Audit) *pb.Audit {
+	if a == nil {
+		return nil
+	}
+	return &pb.Audit{Role: text(a.Role), Serial: text(a.Serial), From: text(a.From), Method: text(a.Method), RequestId: text(a.RequestID),
+		Before: text(a.Before), After: text(a.After)}
+}
+
+func parseAudit(m *pb.Audit) *pool.Audit {
+	if m == nil {
+		return nil
+	}
+	return &pool.Audit{Role: m.GetRole(), Serial: m.GetSerial(), From: m.GetFrom(), Method: m.GetMethod(), RequestID: m.GetRequestId(),
+		Before: m.GetBefore(), After: m.GetAfter()}
+}
+
+// Revocation builds the message of a revocation.
+func Revocation(r pool.Revocation) *pb.Revocation {
+	return &pb.Revocation{Id: text(r.ID), IssuedUntil: stamp(r.IssuedUntil), Revoked: Mark(r.Revoked)}
+}
+
+// ParseRevocation is the reverse of Revocation; Revision stays 0. Errors are pool.ErrInvalid.
+func ParseRevocation(m *pb.Revocation) (pool.Revocation, error) {
+	var p parser
+	r := pool.Revocation{ID: pool.RevocationID(m.GetId()), IssuedUntil: p.time("issued_until", m.GetIssuedUntil())}
+	mark, err := ParseMark(m.GetRevoked())
+	if p.err == nil {
+		p.err = err
+	}
+	r.Revoked = mark
+	return r, p.err
 }

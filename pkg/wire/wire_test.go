@@ -20,7 +20,7 @@ var fromKey = map[string]bool{
 	"Config.Revision": true, "Server.Revision": true, "Member.Revision": true, "Member.Session": true,
 	"Fence.Revision": true, "Roster.Revision": true, "VM.Revision": true, "Claim.Revision": true,
 	"VMState.Revision": true, "Home.Revision": true, "Alert.Revision": true, "Operation.Revision": true,
-	"Event.Revision": true,
+	"Event.Revision": true, "Revocation.Revision": true, "Incident.Revision": true,
 }
 
 // lastOf gives the highest value of each enum, so that generated ones exist.
@@ -37,6 +37,7 @@ var lastOf = map[reflect.Type]int{
 	reflect.TypeFor[pool.RunState]():       int(pool.RunStopped),
 	reflect.TypeFor[pool.OperationKind]():  int(pool.OperationShutdownServer),
 	reflect.TypeFor[pool.Outcome]():        int(pool.OutcomeCancelled),
+	reflect.TypeFor[pool.Recovery]():       int(pool.RecoveryLeft),
 }
 
 // fill sets every field of v that a message can carry. full forbids zero values, so that a forgotten field shows.
@@ -166,6 +167,7 @@ func TestEveryFieldOfAVMSurvives(t *testing.T)         { survives(t, VM, ParseVM
 func TestEveryFieldOfAVMStateSurvives(t *testing.T)    { survives(t, VMState, ParseVMState) }
 func TestEveryFieldOfAHomeSurvives(t *testing.T)       { survives(t, Home, ParseHome) }
 func TestEveryFieldOfAClaimSurvives(t *testing.T)      { survives(t, Claim, ParseClaim) }
+func TestEveryFieldOfAnIncidentSurvives(t *testing.T)  { survives(t, Incident, ParseIncident) }
 func TestEveryFieldOfAnAlertSurvives(t *testing.T)     { survives(t, Alert, ParseAlert) }
 func TestEveryFieldOfAnOperationSurvives(t *testing.T) { survives(t, Operation, ParseOperation) }
 func TestEveryFieldOfAnEventSurvives(t *testing.T)     { survives(t, Event, ParseEvent) }

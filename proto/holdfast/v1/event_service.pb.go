@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -303,11 +304,319 @@ func (x *WatchEventsResponse) GetEvent() *Event {
 	return nil
 }
 
+type ListIncidentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only incidents that name this server, or this VM; empty means all.
+	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Vm     string `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
+	// Only those in which a VM is not settled yet.
+	OpenOnly bool `protobuf:"varint,3,opt,name=open_only,json=openOnly,proto3" json:"open_only,omitempty"`
+	// At most so many, the latest; 0 means all that are kept.
+	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIncidentsRequest) Reset() {
+	*x = ListIncidentsRequest{}
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIncidentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIncidentsRequest) ProtoMessage() {}
+
+func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
+func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListIncidentsRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ListIncidentsRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *ListIncidentsRequest) GetOpenOnly() bool {
+	if x != nil {
+		return x.OpenOnly
+	}
+	return false
+}
+
+func (x *ListIncidentsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListIncidentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incidents     []*Incident            `protobuf:"bytes,1,rep,name=incidents,proto3" json:"incidents,omitempty"`
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIncidentsResponse) Reset() {
+	*x = ListIncidentsResponse{}
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIncidentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIncidentsResponse) ProtoMessage() {}
+
+func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
+func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListIncidentsResponse) GetIncidents() []*Incident {
+	if x != nil {
+		return x.Incidents
+	}
+	return nil
+}
+
+func (x *ListIncidentsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type GetIncidentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its ID, the beginning of one that no other has, or "last".
+	Incident      string `protobuf:"bytes,1,opt,name=incident,proto3" json:"incident,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIncidentRequest) Reset() {
+	*x = GetIncidentRequest{}
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIncidentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIncidentRequest) ProtoMessage() {}
+
+func (x *GetIncidentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIncidentRequest.ProtoReflect.Descriptor instead.
+func (*GetIncidentRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetIncidentRequest) GetIncident() string {
+	if x != nil {
+		return x.Incident
+	}
+	return ""
+}
+
+type GetIncidentResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Incident *Incident              `protobuf:"bytes,1,opt,name=incident,proto3" json:"incident,omitempty"`
+	// What happened, in order.
+	Timeline      []*IncidentStep `protobuf:"bytes,2,rep,name=timeline,proto3" json:"timeline,omitempty"`
+	Revision      int64           `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIncidentResponse) Reset() {
+	*x = GetIncidentResponse{}
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIncidentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIncidentResponse) ProtoMessage() {}
+
+func (x *GetIncidentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIncidentResponse.ProtoReflect.Descriptor instead.
+func (*GetIncidentResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetIncidentResponse) GetIncident() *Incident {
+	if x != nil {
+		return x.Incident
+	}
+	return nil
+}
+
+func (x *GetIncidentResponse) GetTimeline() []*IncidentStep {
+	if x != nil {
+		return x.Timeline
+	}
+	return nil
+}
+
+func (x *GetIncidentResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// One step of an incident.
+type IncidentStep struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	At     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Server string                 `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	Vm     string                 `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`
+	// Stable code: LAST_SIGN, SUSPECTED, LOST, FENCED, DOWN, WAITED, ASSIGNED, STARTED, BACK, ENDED.
+	Kind string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	// One sentence for people.
+	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncidentStep) Reset() {
+	*x = IncidentStep{}
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentStep) ProtoMessage() {}
+
+func (x *IncidentStep) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentStep.ProtoReflect.Descriptor instead.
+func (*IncidentStep) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *IncidentStep) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *IncidentStep) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *IncidentStep) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *IncidentStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *IncidentStep) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_holdfast_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/v1/event_service.proto\x12\vholdfast.v1\x1a google/protobuf/field_mask.proto\x1a\x17holdfast/v1/types.proto\"\x95\x02\n" +
+	"\x1fholdfast/v1/event_service.proto\x12\vholdfast.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/types.proto\"\x95\x02\n" +
 	"\x11ListEventsRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
@@ -328,11 +637,33 @@ const file_holdfast_v1_event_service_proto_rawDesc = "" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02vm\x18\x03 \x01(\tR\x02vm\"?\n" +
 	"\x13WatchEventsResponse\x12(\n" +
-	"\x05event\x18\x01 \x01(\v2\x12.holdfast.v1.EventR\x05event2\xb1\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.holdfast.v1.EventR\x05event\"q\n" +
+	"\x14ListIncidentsRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
+	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x1b\n" +
+	"\topen_only\x18\x03 \x01(\bR\bopenOnly\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"h\n" +
+	"\x15ListIncidentsResponse\x123\n" +
+	"\tincidents\x18\x01 \x03(\v2\x15.holdfast.v1.IncidentR\tincidents\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"0\n" +
+	"\x12GetIncidentRequest\x12\x1a\n" +
+	"\bincident\x18\x01 \x01(\tR\bincident\"\x9b\x01\n" +
+	"\x13GetIncidentResponse\x121\n" +
+	"\bincident\x18\x01 \x01(\v2\x15.holdfast.v1.IncidentR\bincident\x125\n" +
+	"\btimeline\x18\x02 \x03(\v2\x19.holdfast.v1.IncidentStepR\btimeline\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\x8a\x01\n" +
+	"\fIncidentStep\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x0e\n" +
+	"\x02vm\x18\x03 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text2\xdb\x02\n" +
 	"\fEventService\x12M\n" +
 	"\n" +
 	"ListEvents\x12\x1e.holdfast.v1.ListEventsRequest\x1a\x1f.holdfast.v1.ListEventsResponse\x12R\n" +
-	"\vWatchEvents\x12\x1f.holdfast.v1.WatchEventsRequest\x1a .holdfast.v1.WatchEventsResponse0\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\vWatchEvents\x12\x1f.holdfast.v1.WatchEventsRequest\x1a .holdfast.v1.WatchEventsResponse0\x01\x12V\n" +
+	"\rListIncidents\x12!.holdfast.v1.ListIncidentsRequest\x1a\".holdfast.v1.ListIncidentsResponse\x12P\n" +
+	"\vGetIncident\x12\x1f.holdfast.v1.GetIncidentRequest\x1a .holdfast.v1.GetIncidentResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_event_service_proto_rawDescOnce sync.Once
@@ -346,28 +677,43 @@ func file_holdfast_v1_event_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_event_service_proto_rawDescData
 }
 
-var file_holdfast_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_holdfast_v1_event_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_holdfast_v1_event_service_proto_goTypes = []any{
 	(*ListEventsRequest)(nil),     // 0: holdfast.v1.ListEventsRequest
 	(*ListEventsResponse)(nil),    // 1: holdfast.v1.ListEventsResponse
 	(*WatchEventsRequest)(nil),    // 2: holdfast.v1.WatchEventsRequest
 	(*WatchEventsResponse)(nil),   // 3: holdfast.v1.WatchEventsResponse
-	(*fieldmaskpb.FieldMask)(nil), // 4: google.protobuf.FieldMask
-	(*Event)(nil),                 // 5: holdfast.v1.Event
+	(*ListIncidentsRequest)(nil),  // 4: holdfast.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil), // 5: holdfast.v1.ListIncidentsResponse
+	(*GetIncidentRequest)(nil),    // 6: holdfast.v1.GetIncidentRequest
+	(*GetIncidentResponse)(nil),   // 7: holdfast.v1.GetIncidentResponse
+	(*IncidentStep)(nil),          // 8: holdfast.v1.IncidentStep
+	(*fieldmaskpb.FieldMask)(nil), // 9: google.protobuf.FieldMask
+	(*Event)(nil),                 // 10: holdfast.v1.Event
+	(*Incident)(nil),              // 11: holdfast.v1.Incident
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_holdfast_v1_event_service_proto_depIdxs = []int32{
-	4, // 0: holdfast.v1.ListEventsRequest.read_mask:type_name -> google.protobuf.FieldMask
-	5, // 1: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	5, // 2: holdfast.v1.WatchEventsResponse.event:type_name -> holdfast.v1.Event
-	0, // 3: holdfast.v1.EventService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	2, // 4: holdfast.v1.EventService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	1, // 5: holdfast.v1.EventService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	3, // 6: holdfast.v1.EventService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	9,  // 0: holdfast.v1.ListEventsRequest.read_mask:type_name -> google.protobuf.FieldMask
+	10, // 1: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	10, // 2: holdfast.v1.WatchEventsResponse.event:type_name -> holdfast.v1.Event
+	11, // 3: holdfast.v1.ListIncidentsResponse.incidents:type_name -> holdfast.v1.Incident
+	11, // 4: holdfast.v1.GetIncidentResponse.incident:type_name -> holdfast.v1.Incident
+	8,  // 5: holdfast.v1.GetIncidentResponse.timeline:type_name -> holdfast.v1.IncidentStep
+	12, // 6: holdfast.v1.IncidentStep.at:type_name -> google.protobuf.Timestamp
+	0,  // 7: holdfast.v1.EventService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	2,  // 8: holdfast.v1.EventService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	4,  // 9: holdfast.v1.EventService.ListIncidents:input_type -> holdfast.v1.ListIncidentsRequest
+	6,  // 10: holdfast.v1.EventService.GetIncident:input_type -> holdfast.v1.GetIncidentRequest
+	1,  // 11: holdfast.v1.EventService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	3,  // 12: holdfast.v1.EventService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	5,  // 13: holdfast.v1.EventService.ListIncidents:output_type -> holdfast.v1.ListIncidentsResponse
+	7,  // 14: holdfast.v1.EventService.GetIncident:output_type -> holdfast.v1.GetIncidentResponse
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_service_proto_init() }
@@ -382,7 +728,7 @@ func file_holdfast_v1_event_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_service_proto_rawDesc), len(file_holdfast_v1_event_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -760,6 +760,75 @@ func (OperationOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
+// How an incident ended for one VM.
+type Recovery int32
+
+const (
+	// Not settled yet: it does not run again.
+	Recovery_RECOVERY_UNSPECIFIED Recovery = 0
+	// It was started anew.
+	Recovery_RECOVERY_RESTARTED Recovery = 1
+	// Its own server has it again, and nobody took it over.
+	Recovery_RECOVERY_RAN_ON Recovery = 2
+	// Nobody wants it to run any more.
+	Recovery_RECOVERY_STOPPED Recovery = 3
+	// The restart policy gave up.
+	Recovery_RECOVERY_FAILED Recovery = 4
+	// Its registration is gone.
+	Recovery_RECOVERY_REMOVED Recovery = 5
+	// It has no HA and was left where it was.
+	Recovery_RECOVERY_LEFT Recovery = 6
+)
+
+// Enum value maps for Recovery.
+var (
+	Recovery_name = map[int32]string{
+		0: "RECOVERY_UNSPECIFIED",
+		1: "RECOVERY_RESTARTED",
+		2: "RECOVERY_RAN_ON",
+		3: "RECOVERY_STOPPED",
+		4: "RECOVERY_FAILED",
+		5: "RECOVERY_REMOVED",
+		6: "RECOVERY_LEFT",
+	}
+	Recovery_value = map[string]int32{
+		"RECOVERY_UNSPECIFIED": 0,
+		"RECOVERY_RESTARTED":   1,
+		"RECOVERY_RAN_ON":      2,
+		"RECOVERY_STOPPED":     3,
+		"RECOVERY_FAILED":      4,
+		"RECOVERY_REMOVED":     5,
+		"RECOVERY_LEFT":        6,
+	}
+)
+
+func (x Recovery) Enum() *Recovery {
+	p := new(Recovery)
+	*p = x
+	return p
+}
+
+func (x Recovery) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Recovery) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_types_proto_enumTypes[12].Descriptor()
+}
+
+func (Recovery) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_types_proto_enumTypes[12]
+}
+
+func (x Recovery) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Recovery.Descriptor instead.
+func (Recovery) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{12}
+}
+
 // Who set something, when (by that server's wall clock, for people) and why.
 type Mark struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3132,6 +3201,385 @@ func (x *Revocation) GetRevoked() *Mark {
 	return nil
 }
 
+// The record of one outage. Key `incidents/<id>`, written by the leader after the recovery's own writes. Its times are
+// wall clocks of those who wrote the records that they come from.
+type Incident struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorts by time.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// One sentence on how it began.
+	Why string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// The first sign.
+	Began *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=began,proto3" json:"began,omitempty"`
+	// Absent while a VM is not settled.
+	Ended *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ended,proto3" json:"ended,omitempty"`
+	// When the record was last written, and by whom.
+	Updated *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=updated,proto3" json:"updated,omitempty"`
+	By      string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	// The servers that were lost; none if VMs failed alone.
+	Servers []*IncidentServer `protobuf:"bytes,7,rep,name=servers,proto3" json:"servers,omitempty"`
+	Vms     []*IncidentVM     `protobuf:"bytes,8,rep,name=vms,proto3" json:"vms,omitempty"`
+	// How many VMs more than the record has room for.
+	MoreVms       int32 `protobuf:"varint,9,opt,name=more_vms,json=moreVms,proto3" json:"more_vms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Incident) Reset() {
+	*x = Incident{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Incident) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Incident) ProtoMessage() {}
+
+func (x *Incident) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Incident.ProtoReflect.Descriptor instead.
+func (*Incident) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Incident) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Incident) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Incident) GetBegan() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Began
+	}
+	return nil
+}
+
+func (x *Incident) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *Incident) GetUpdated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Updated
+	}
+	return nil
+}
+
+func (x *Incident) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Incident) GetServers() []*IncidentServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *Incident) GetVms() []*IncidentVM {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+func (x *Incident) GetMoreVms() int32 {
+	if x != nil {
+		return x.MoreVms
+	}
+	return 0
+}
+
+// One server that was lost in an incident.
+type IncidentServer struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// The earliest moment at which it can have failed: a life-time of the lease before it was lost, or the silence that
+	// made it suspect.
+	LastSign  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_sign,json=lastSign,proto3" json:"last_sign,omitempty"`
+	Suspected *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=suspected,proto3" json:"suspected,omitempty"`
+	Lost      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Fenced    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	Proof     Proof                  `protobuf:"varint,6,opt,name=proof,proto3,enum=holdfast.v1.Proof" json:"proof,omitempty"`
+	// One sentence on what was seen.
+	Evidence string `protobuf:"bytes,7,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	FencedBy string `protobuf:"bytes,8,opt,name=fenced_by,json=fencedBy,proto3" json:"fenced_by,omitempty"`
+	// When it was a member again.
+	Back          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=back,proto3" json:"back,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncidentServer) Reset() {
+	*x = IncidentServer{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentServer) ProtoMessage() {}
+
+func (x *IncidentServer) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentServer.ProtoReflect.Descriptor instead.
+func (*IncidentServer) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *IncidentServer) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *IncidentServer) GetLastSign() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSign
+	}
+	return nil
+}
+
+func (x *IncidentServer) GetSuspected() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Suspected
+	}
+	return nil
+}
+
+func (x *IncidentServer) GetLost() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *IncidentServer) GetFenced() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Fenced
+	}
+	return nil
+}
+
+func (x *IncidentServer) GetProof() Proof {
+	if x != nil {
+		return x.Proof
+	}
+	return Proof_PROOF_UNSPECIFIED
+}
+
+func (x *IncidentServer) GetEvidence() string {
+	if x != nil {
+		return x.Evidence
+	}
+	return ""
+}
+
+func (x *IncidentServer) GetFencedBy() string {
+	if x != nil {
+		return x.FencedBy
+	}
+	return ""
+}
+
+func (x *IncidentServer) GetBack() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Back
+	}
+	return nil
+}
+
+// One VM in an incident.
+type IncidentVM struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// The server that ran it, and the epoch of that claim.
+	From  string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	Epoch int64  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// When it stopped running: when its owner saw it end, or the last sign of a server that was lost.
+	Down *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=down,proto3" json:"down,omitempty"`
+	// One sentence on why.
+	Cause string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The distinct reasons that it waited for, oldest first.
+	Waited []string `protobuf:"bytes,6,rep,name=waited,proto3" json:"waited,omitempty"`
+	// The server that was told to start it, when, and why that one.
+	To       string                 `protobuf:"bytes,7,opt,name=to,proto3" json:"to,omitempty"`
+	Assigned *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=assigned,proto3" json:"assigned,omitempty"`
+	Why      string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
+	// ID of that line of history.
+	Event string `protobuf:"bytes,10,opt,name=event,proto3" json:"event,omitempty"`
+	// When its guest ran again.
+	Started *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=started,proto3" json:"started,omitempty"`
+	// From `down` to `started`: at most so long was it away.
+	Downtime      *durationpb.Duration `protobuf:"bytes,12,opt,name=downtime,proto3" json:"downtime,omitempty"`
+	Recovery      Recovery             `protobuf:"varint,13,opt,name=recovery,proto3,enum=holdfast.v1.Recovery" json:"recovery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncidentVM) Reset() {
+	*x = IncidentVM{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncidentVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncidentVM) ProtoMessage() {}
+
+func (x *IncidentVM) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncidentVM.ProtoReflect.Descriptor instead.
+func (*IncidentVM) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *IncidentVM) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *IncidentVM) GetDown() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Down
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetWaited() []string {
+	if x != nil {
+		return x.Waited
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetAssigned() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Assigned
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *IncidentVM) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetDowntime() *durationpb.Duration {
+	if x != nil {
+		return x.Downtime
+	}
+	return nil
+}
+
+func (x *IncidentVM) GetRecovery() Recovery {
+	if x != nil {
+		return x.Recovery
+	}
+	return Recovery_RECOVERY_UNSPECIFIED
+}
+
 var File_holdfast_v1_types_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_types_proto_rawDesc = "" +
@@ -3380,7 +3828,43 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"Revocation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12=\n" +
 	"\fissued_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12+\n" +
-	"\arevoked\x18\x03 \x01(\v2\x11.holdfast.v1.MarkR\arevoked*O\n" +
+	"\arevoked\x18\x03 \x01(\v2\x11.holdfast.v1.MarkR\arevoked\"\xd3\x02\n" +
+	"\bIncident\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x120\n" +
+	"\x05began\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x120\n" +
+	"\x05ended\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x124\n" +
+	"\aupdated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x125\n" +
+	"\aservers\x18\a \x03(\v2\x1b.holdfast.v1.IncidentServerR\aservers\x12)\n" +
+	"\x03vms\x18\b \x03(\v2\x17.holdfast.v1.IncidentVMR\x03vms\x12\x19\n" +
+	"\bmore_vms\x18\t \x01(\x05R\amoreVms\"\x92\x03\n" +
+	"\x0eIncidentServer\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x127\n" +
+	"\tlast_sign\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\blastSign\x128\n" +
+	"\tsuspected\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tsuspected\x12.\n" +
+	"\x04lost\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04lost\x122\n" +
+	"\x06fenced\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06fenced\x12(\n" +
+	"\x05proof\x18\x06 \x01(\x0e2\x12.holdfast.v1.ProofR\x05proof\x12\x1a\n" +
+	"\bevidence\x18\a \x01(\tR\bevidence\x12\x1b\n" +
+	"\tfenced_by\x18\b \x01(\tR\bfencedBy\x12.\n" +
+	"\x04back\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04back\"\xb4\x03\n" +
+	"\n" +
+	"IncidentVM\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12.\n" +
+	"\x04down\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04down\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06waited\x18\x06 \x03(\tR\x06waited\x12\x0e\n" +
+	"\x02to\x18\a \x01(\tR\x02to\x126\n" +
+	"\bassigned\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bassigned\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\x12\x14\n" +
+	"\x05event\x18\n" +
+	" \x01(\tR\x05event\x124\n" +
+	"\astarted\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x125\n" +
+	"\bdowntime\x18\f \x01(\v2\x19.google.protobuf.DurationR\bdowntime\x121\n" +
+	"\brecovery\x18\r \x01(\x0e2\x15.holdfast.v1.RecoveryR\brecovery*O\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eISOLATION_STOP\x10\x01\x12\x13\n" +
@@ -3470,7 +3954,15 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x19OPERATION_OUTCOME_RUNNING\x10\x01\x12\x1a\n" +
 	"\x16OPERATION_OUTCOME_DONE\x10\x02\x12\x1c\n" +
 	"\x18OPERATION_OUTCOME_FAILED\x10\x03\x12\x1f\n" +
-	"\x1bOPERATION_OUTCOME_CANCELLED\x10\x04B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x1bOPERATION_OUTCOME_CANCELLED\x10\x04*\xa5\x01\n" +
+	"\bRecovery\x12\x18\n" +
+	"\x14RECOVERY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12RECOVERY_RESTARTED\x10\x01\x12\x13\n" +
+	"\x0fRECOVERY_RAN_ON\x10\x02\x12\x14\n" +
+	"\x10RECOVERY_STOPPED\x10\x03\x12\x13\n" +
+	"\x0fRECOVERY_FAILED\x10\x04\x12\x14\n" +
+	"\x10RECOVERY_REMOVED\x10\x05\x12\x11\n" +
+	"\rRECOVERY_LEFT\x10\x06B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_types_proto_rawDescOnce sync.Once
@@ -3484,8 +3976,8 @@ func file_holdfast_v1_types_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_types_proto_rawDescData
 }
 
-var file_holdfast_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_holdfast_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_holdfast_v1_types_proto_goTypes = []any{
 	(Isolation)(0),                // 0: holdfast.v1.Isolation
 	(ShutdownPolicy)(0),           // 1: holdfast.v1.ShutdownPolicy
@@ -3499,99 +3991,119 @@ var file_holdfast_v1_types_proto_goTypes = []any{
 	(RunState)(0),                 // 9: holdfast.v1.RunState
 	(OperationKind)(0),            // 10: holdfast.v1.OperationKind
 	(OperationOutcome)(0),         // 11: holdfast.v1.OperationOutcome
-	(*Mark)(nil),                  // 12: holdfast.v1.Mark
-	(*PoolConfig)(nil),            // 13: holdfast.v1.PoolConfig
-	(*FenceDevice)(nil),           // 14: holdfast.v1.FenceDevice
-	(*Server)(nil),                // 15: holdfast.v1.Server
-	(*Shutdown)(nil),              // 16: holdfast.v1.Shutdown
-	(*Lack)(nil),                  // 17: holdfast.v1.Lack
-	(*Member)(nil),                // 18: holdfast.v1.Member
-	(*Fence)(nil),                 // 19: holdfast.v1.Fence
-	(*Roster)(nil),                // 20: holdfast.v1.Roster
-	(*Need)(nil),                  // 21: holdfast.v1.Need
-	(*VM)(nil),                    // 22: holdfast.v1.VM
-	(*Incoming)(nil),              // 23: holdfast.v1.Incoming
-	(*Claim)(nil),                 // 24: holdfast.v1.Claim
-	(*VMState)(nil),               // 25: holdfast.v1.VMState
-	(*Failure)(nil),               // 26: holdfast.v1.Failure
-	(*Home)(nil),                  // 27: holdfast.v1.Home
-	(*Alert)(nil),                 // 28: holdfast.v1.Alert
-	(*Progress)(nil),              // 29: holdfast.v1.Progress
-	(*Operation)(nil),             // 30: holdfast.v1.Operation
-	(*Event)(nil),                 // 31: holdfast.v1.Event
-	(*Audit)(nil),                 // 32: holdfast.v1.Audit
-	(*Revocation)(nil),            // 33: holdfast.v1.Revocation
-	nil,                           // 34: holdfast.v1.FenceDevice.ParamsEntry
-	nil,                           // 35: holdfast.v1.FenceDevice.SecretFilesEntry
-	nil,                           // 36: holdfast.v1.Server.LabelsEntry
-	nil,                           // 37: holdfast.v1.Roster.StandingEntry
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(Recovery)(0),                 // 12: holdfast.v1.Recovery
+	(*Mark)(nil),                  // 13: holdfast.v1.Mark
+	(*PoolConfig)(nil),            // 14: holdfast.v1.PoolConfig
+	(*FenceDevice)(nil),           // 15: holdfast.v1.FenceDevice
+	(*Server)(nil),                // 16: holdfast.v1.Server
+	(*Shutdown)(nil),              // 17: holdfast.v1.Shutdown
+	(*Lack)(nil),                  // 18: holdfast.v1.Lack
+	(*Member)(nil),                // 19: holdfast.v1.Member
+	(*Fence)(nil),                 // 20: holdfast.v1.Fence
+	(*Roster)(nil),                // 21: holdfast.v1.Roster
+	(*Need)(nil),                  // 22: holdfast.v1.Need
+	(*VM)(nil),                    // 23: holdfast.v1.VM
+	(*Incoming)(nil),              // 24: holdfast.v1.Incoming
+	(*Claim)(nil),                 // 25: holdfast.v1.Claim
+	(*VMState)(nil),               // 26: holdfast.v1.VMState
+	(*Failure)(nil),               // 27: holdfast.v1.Failure
+	(*Home)(nil),                  // 28: holdfast.v1.Home
+	(*Alert)(nil),                 // 29: holdfast.v1.Alert
+	(*Progress)(nil),              // 30: holdfast.v1.Progress
+	(*Operation)(nil),             // 31: holdfast.v1.Operation
+	(*Event)(nil),                 // 32: holdfast.v1.Event
+	(*Audit)(nil),                 // 33: holdfast.v1.Audit
+	(*Revocation)(nil),            // 34: holdfast.v1.Revocation
+	(*Incident)(nil),              // 35: holdfast.v1.Incident
+	(*IncidentServer)(nil),        // 36: holdfast.v1.IncidentServer
+	(*IncidentVM)(nil),            // 37: holdfast.v1.IncidentVM
+	nil,                           // 38: holdfast.v1.FenceDevice.ParamsEntry
+	nil,                           // 39: holdfast.v1.FenceDevice.SecretFilesEntry
+	nil,                           // 40: holdfast.v1.Server.LabelsEntry
+	nil,                           // 41: holdfast.v1.Roster.StandingEntry
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
 }
 var file_holdfast_v1_types_proto_depIdxs = []int32{
-	38, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
-	12, // 1: holdfast.v1.PoolConfig.ha_mark:type_name -> holdfast.v1.Mark
-	12, // 2: holdfast.v1.PoolConfig.frozen_mark:type_name -> holdfast.v1.Mark
-	39, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
+	42, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
+	13, // 1: holdfast.v1.PoolConfig.ha_mark:type_name -> holdfast.v1.Mark
+	13, // 2: holdfast.v1.PoolConfig.frozen_mark:type_name -> holdfast.v1.Mark
+	43, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
 	1,  // 4: holdfast.v1.PoolConfig.shutdown:type_name -> holdfast.v1.ShutdownPolicy
 	0,  // 5: holdfast.v1.PoolConfig.on_isolation:type_name -> holdfast.v1.Isolation
-	39, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
-	39, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
-	39, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
-	39, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
-	39, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
-	34, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
-	35, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
-	39, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
-	12, // 14: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
-	12, // 15: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
-	14, // 16: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
-	36, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
-	16, // 18: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
+	43, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
+	43, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
+	43, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
+	43, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
+	43, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
+	38, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
+	39, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
+	43, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
+	13, // 14: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
+	13, // 15: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
+	15, // 16: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
+	40, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
+	17, // 18: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
 	1,  // 19: holdfast.v1.Shutdown.policy:type_name -> holdfast.v1.ShutdownPolicy
-	12, // 20: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
-	39, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
-	17, // 22: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
-	38, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
+	13, // 20: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
+	43, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
+	18, // 22: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
+	42, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
 	2,  // 24: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
-	38, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
-	38, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
-	37, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
+	42, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
+	42, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
+	41, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
 	6,  // 28: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
-	12, // 29: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
+	13, // 29: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
 	4,  // 30: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
-	39, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
-	21, // 32: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
+	43, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
+	22, // 32: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
 	5,  // 33: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
-	12, // 34: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
+	13, // 34: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
 	7,  // 35: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
-	39, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
-	23, // 37: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
+	43, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
+	24, // 37: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
 	8,  // 38: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
-	38, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	42, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
 	9,  // 40: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
-	38, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
+	42, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
 	8,  // 42: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
-	38, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	26, // 44: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
-	38, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
-	39, // 46: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
-	39, // 47: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
+	42, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	27, // 44: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
+	42, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
+	43, // 46: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
+	43, // 47: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
 	10, // 48: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
 	11, // 49: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
-	12, // 50: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
-	38, // 51: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
-	29, // 52: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
-	38, // 53: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
-	32, // 54: holdfast.v1.Event.audit:type_name -> holdfast.v1.Audit
-	38, // 55: holdfast.v1.Revocation.issued_until:type_name -> google.protobuf.Timestamp
-	12, // 56: holdfast.v1.Revocation.revoked:type_name -> holdfast.v1.Mark
-	3,  // 57: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	13, // 50: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
+	42, // 51: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	30, // 52: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
+	42, // 53: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
+	33, // 54: holdfast.v1.Event.audit:type_name -> holdfast.v1.Audit
+	42, // 55: holdfast.v1.Revocation.issued_until:type_name -> google.protobuf.Timestamp
+	13, // 56: holdfast.v1.Revocation.revoked:type_name -> holdfast.v1.Mark
+	42, // 57: holdfast.v1.Incident.began:type_name -> google.protobuf.Timestamp
+	42, // 58: holdfast.v1.Incident.ended:type_name -> google.protobuf.Timestamp
+	42, // 59: holdfast.v1.Incident.updated:type_name -> google.protobuf.Timestamp
+	36, // 60: holdfast.v1.Incident.servers:type_name -> holdfast.v1.IncidentServer
+	37, // 61: holdfast.v1.Incident.vms:type_name -> holdfast.v1.IncidentVM
+	42, // 62: holdfast.v1.IncidentServer.last_sign:type_name -> google.protobuf.Timestamp
+	42, // 63: holdfast.v1.IncidentServer.suspected:type_name -> google.protobuf.Timestamp
+	42, // 64: holdfast.v1.IncidentServer.lost:type_name -> google.protobuf.Timestamp
+	42, // 65: holdfast.v1.IncidentServer.fenced:type_name -> google.protobuf.Timestamp
+	2,  // 66: holdfast.v1.IncidentServer.proof:type_name -> holdfast.v1.Proof
+	42, // 67: holdfast.v1.IncidentServer.back:type_name -> google.protobuf.Timestamp
+	42, // 68: holdfast.v1.IncidentVM.down:type_name -> google.protobuf.Timestamp
+	42, // 69: holdfast.v1.IncidentVM.assigned:type_name -> google.protobuf.Timestamp
+	42, // 70: holdfast.v1.IncidentVM.started:type_name -> google.protobuf.Timestamp
+	43, // 71: holdfast.v1.IncidentVM.downtime:type_name -> google.protobuf.Duration
+	12, // 72: holdfast.v1.IncidentVM.recovery:type_name -> holdfast.v1.Recovery
+	3,  // 73: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_types_proto_init() }
@@ -3604,8 +4116,8 @@ func file_holdfast_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_types_proto_rawDesc), len(file_holdfast_v1_types_proto_rawDesc)),
-			NumEnums:      12,
-			NumMessages:   26,
+			NumEnums:      13,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
