@@ -45,14 +45,14 @@ type Incident struct {
 	By      string
 	Servers []IncidentServer
 	VMs     []IncidentVM
-	// MoreVMs counts those that the record had no room for.
-	MoreVMs  int
 	Revision Revision
 }
 
 // IncidentServer is one server that was lost in an incident.
 type IncidentServer struct {
 	Server ServerID
+	// Session that it lost.
+	Session Session
 	// LastSign is the earliest moment at which it can have failed: the lease's life-time before it was lost, or the
 	// silence that made it suspect.
 	LastSign time.Time

@@ -11,13 +11,13 @@ import (
 func Incident(i pool.Incident) *pb.Incident {
 	return &pb.Incident{
 		Id: text(i.ID), Why: text(i.Why), Began: stamp(i.Began), Ended: stamp(i.Ended), Updated: stamp(i.Updated), By: text(i.By),
-		Servers: convert(i.Servers, incidentServer), Vms: convert(i.VMs, incidentVM), MoreVms: number(i.MoreVMs),
+		Servers: convert(i.Servers, incidentServer), Vms: convert(i.VMs, incidentVM),
 	}
 }
 
 func incidentServer(s pool.IncidentServer) *pb.IncidentServer {
 	return &pb.IncidentServer{
-		Server: text(s.Server), LastSign: stamp(s.LastSign), Suspected: stamp(s.Suspected), Lost: stamp(s.Lost), Fenced: stamp(s.Fenced),
+		Server: text(s.Server), Session: int64(s.Session), LastSign: stamp(s.LastSign), Suspected: stamp(s.Suspected), Lost: stamp(s.Lost), Fenced: stamp(s.Fenced),
 		Back: stamp(s.Back), Proof: pb.Proof(s.Proof), Evidence: text(s.Evidence), FencedBy: text(s.FencedBy),
 	}
 }
@@ -35,7 +35,7 @@ func ParseIncident(m *pb.Incident) (pool.Incident, error) {
 	var p parser
 	i := pool.Incident{
 		ID: pool.IncidentID(m.GetId()), Why: m.GetWhy(), Began: p.time("began", m.GetBegan()), Ended: p.time("ended", m.GetEnded()),
-		Updated: p.time("updated", m.GetUpdated()), By: m.GetBy(), MoreVMs: int(m.GetMoreVms()),
+		Updated: p.time("updated", m.GetUpdated()), By: m.GetBy(),
 	}
 	for _, s := range m.GetServers() {
 		i.Servers = append(i.Servers, p.incidentServer(s))
@@ -48,7 +48,7 @@ func ParseIncident(m *pb.Incident) (pool.Incident, error) {
 
 func (p *parser) incidentServer(m *pb.IncidentServer) pool.IncidentServer {
 	return pool.IncidentServer{
-		Server: pool.ServerID(m.GetServer()), LastSign: p.time("lastSign", m.GetLastSign()), Suspected: p.time("suspected", m.GetSuspected()),
+		Server: pool.ServerID(m.GetServer()), Session: pool.Session(m.GetSession()), LastSign: p.time("lastSign", m.GetLastSign()), Suspected: p.time("suspected", m.GetSuspected()),
 		Lost: p.time("lost", m.GetLost()), Fenced: p.time("fenced", m.GetFenced()), Back: p.time("back", m.GetBack()),
 		Proof: enum(p, "proof", m.GetProof(), pool.ProofConfirmed), Evidence: m.GetEvidence(), FencedBy: m.GetFencedBy(),
 	}

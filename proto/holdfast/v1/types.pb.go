@@ -3217,10 +3217,8 @@ type Incident struct {
 	Updated *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=updated,proto3" json:"updated,omitempty"`
 	By      string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
 	// The servers that were lost; none if VMs failed alone.
-	Servers []*IncidentServer `protobuf:"bytes,7,rep,name=servers,proto3" json:"servers,omitempty"`
-	Vms     []*IncidentVM     `protobuf:"bytes,8,rep,name=vms,proto3" json:"vms,omitempty"`
-	// How many VMs more than the record has room for.
-	MoreVms       int32 `protobuf:"varint,9,opt,name=more_vms,json=moreVms,proto3" json:"more_vms,omitempty"`
+	Servers       []*IncidentServer `protobuf:"bytes,7,rep,name=servers,proto3" json:"servers,omitempty"`
+	Vms           []*IncidentVM     `protobuf:"bytes,8,rep,name=vms,proto3" json:"vms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3311,13 +3309,6 @@ func (x *Incident) GetVms() []*IncidentVM {
 	return nil
 }
 
-func (x *Incident) GetMoreVms() int32 {
-	if x != nil {
-		return x.MoreVms
-	}
-	return 0
-}
-
 // One server that was lost in an incident.
 type IncidentServer struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -3333,7 +3324,9 @@ type IncidentServer struct {
 	Evidence string `protobuf:"bytes,7,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	FencedBy string `protobuf:"bytes,8,opt,name=fenced_by,json=fencedBy,proto3" json:"fenced_by,omitempty"`
 	// When it was a member again.
-	Back          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=back,proto3" json:"back,omitempty"`
+	Back *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=back,proto3" json:"back,omitempty"`
+	// The session that it lost.
+	Session       int64 `protobuf:"varint,10,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3429,6 +3422,13 @@ func (x *IncidentServer) GetBack() *timestamppb.Timestamp {
 		return x.Back
 	}
 	return nil
+}
+
+func (x *IncidentServer) GetSession() int64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
 }
 
 // One VM in an incident.
@@ -3828,7 +3828,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"Revocation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12=\n" +
 	"\fissued_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12+\n" +
-	"\arevoked\x18\x03 \x01(\v2\x11.holdfast.v1.MarkR\arevoked\"\xd3\x02\n" +
+	"\arevoked\x18\x03 \x01(\v2\x11.holdfast.v1.MarkR\arevoked\"\xb8\x02\n" +
 	"\bIncident\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x120\n" +
@@ -3837,8 +3837,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\aupdated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x12\x0e\n" +
 	"\x02by\x18\x06 \x01(\tR\x02by\x125\n" +
 	"\aservers\x18\a \x03(\v2\x1b.holdfast.v1.IncidentServerR\aservers\x12)\n" +
-	"\x03vms\x18\b \x03(\v2\x17.holdfast.v1.IncidentVMR\x03vms\x12\x19\n" +
-	"\bmore_vms\x18\t \x01(\x05R\amoreVms\"\x92\x03\n" +
+	"\x03vms\x18\b \x03(\v2\x17.holdfast.v1.IncidentVMR\x03vms\"\xac\x03\n" +
 	"\x0eIncidentServer\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x127\n" +
 	"\tlast_sign\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\blastSign\x128\n" +
@@ -3848,7 +3847,9 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05proof\x18\x06 \x01(\x0e2\x12.holdfast.v1.ProofR\x05proof\x12\x1a\n" +
 	"\bevidence\x18\a \x01(\tR\bevidence\x12\x1b\n" +
 	"\tfenced_by\x18\b \x01(\tR\bfencedBy\x12.\n" +
-	"\x04back\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04back\"\xb4\x03\n" +
+	"\x04back\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04back\x12\x18\n" +
+	"\asession\x18\n" +
+	" \x01(\x03R\asession\"\xb4\x03\n" +
 	"\n" +
 	"IncidentVM\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
