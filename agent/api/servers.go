@@ -139,7 +139,7 @@ func (s *Server) RemoveServer(ctx context.Context, r *pb.RemoveServerRequest) (*
 		if err := mayRemove(snap, srv); err != nil {
 			return pool.Change{}, err
 		}
-		return pool.Change{RemoveServers: []pool.Server{srv},
+		return pool.Change{RemoveServers: []pool.Server{srv}, Revocations: pool.RevokeServer(srv.ID, m),
 			Events: []pool.Event{s.event("SERVER_REMOVED", m, srv.ID, "", "%s removed %s from the pool", m.By, srv.ID)}}, nil
 	})
 	if err != nil {

@@ -224,7 +224,8 @@ func (p *planner) followRemoval(op pool.Operation, srv pool.Server, left []Leave
 		p.followed(op, p.leavingProgress(srv.ID, left), left, pool.Change{})
 	default:
 		text := fmt.Sprintf("%s removed %s from the pool, now that it is empty", op.Requested.By, srv.ID)
-		p.followed(op, done(), left, pool.Change{RemoveServers: []pool.Server{srv}, Events: []pool.Event{p.event("SERVER_REMOVED", srv.ID, "", text)}})
+		p.followed(op, done(), left, pool.Change{RemoveServers: []pool.Server{srv},
+			Revocations: pool.RevokeServer(srv.ID, pool.Mark{By: op.Requested.By, At: p.in.Wall, Why: "removed"}), Events: []pool.Event{p.event("SERVER_REMOVED", srv.ID, "", text)}})
 	}
 }
 

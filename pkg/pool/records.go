@@ -123,5 +123,7 @@ type Event struct {
 	Operation OperationID
 	// LeaderRevision names the leadership that decided it, where one did.
 	LeaderRevision Revision
-	Revision       Revision
+	// Audit is nil for what no call of the API did.
+	Audit    *Audit
+	Revision Revision
 }

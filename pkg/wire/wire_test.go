@@ -170,6 +170,7 @@ func TestEveryFieldOfAClaimSurvives(t *testing.T)      { survives(t, Claim, Pars
 func TestEveryFieldOfAnIncidentSurvives(t *testing.T)  { survives(t, Incident, ParseIncident) }
 func TestEveryFieldOfAnAlertSurvives(t *testing.T)     { survives(t, Alert, ParseAlert) }
 func TestEveryFieldOfAnOperationSurvives(t *testing.T) { survives(t, Operation, ParseOperation) }
+func TestEveryFieldOfARevocationSurvives(t *testing.T) { survives(t, Revocation, ParseRevocation) }
 func TestEveryFieldOfAnEventSurvives(t *testing.T)     { survives(t, Event, ParseEvent) }
 
 func TestEnumsHaveTheSameNumbersAndSizesOnBothSides(t *testing.T) {
