@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/failsafe"
+	"github.com/holdfast-ha/holdfast/agent/figures"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/leader"
 	"github.com/holdfast-ha/holdfast/agent/local"
@@ -51,6 +52,9 @@ type Edges struct {
 	Asker failsafe.Asker
 	// Roster keeps for a successor what this agent knows of the roster; nil: it begins with nothing.
 	Roster failsafe.Memory
+	// Load measures this server, and Figures hears the others' figures; nil: live figures are not shown.
+	Load    figures.Source
+	Figures figures.Peers
 	// Definitions reads domain XML.
 	Definitions api.Definitions
 	// Passwords puts passwords back into definitions; nil: VMs start without.
@@ -101,6 +105,7 @@ type Agent struct {
 	promises *failsafe.Promises
 	keeper   *failsafe.Keeper // nil: nobody can be asked
 	look     clock.Signal     // a renewal failed
+	meter    *figures.Meter   // nil: it measures nothing
 
 	mu      sync.Mutex
 	session *lease.Session
@@ -132,9 +137,21 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	}
 	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
-		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Failsafe: a.failsafeView, Log: e.Log})
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Failsafe: a.failsafeView, Figures: a.newFigures(), Log: e.Log})
 	return a, nil
 }
+
+// newFigures returns nil if this agent has nothing to measure with.
+func (a *Agent) newFigures() api.Figures {
+	if a.e.Load == nil || a.e.Figures == nil {
+		return nil
+	}
+	a.meter = figures.NewMeter(figures.MeterConfig{Server: a.cfg.Server, Clock: a.e.Clock, Source: a.e.Load, Snapshot: a.data.Snapshot})
+	return figures.NewBoard(figures.BoardConfig{Server: a.cfg.Server, Clock: a.e.Clock, Meter: a.meter, Peers: a.e.Figures, Snapshot: a.data.Snapshot})
+}
+
+// Meter measures this server for other agents; nil if there is nothing to measure with.
+func (a *Agent) Meter() *figures.Meter { return a.meter }
 
 // API returns the services that this agent answers.
 func (a *Agent) API() *api.Server { return a.api }
@@ -325,8 +342,9 @@ func (a *Agent) GuardAnswers() bool {
 // transfersLimit bounds how long a planned stop waits for the end of migrations that it gave up.
 const transfersLimit = 2 * time.Second
 
-// leadershipPoll bounds how long a change of leadership that nobody told of stays unseen.
-const leadershipPoll = time.Second
+// leadershipPoll bounds how long a change of leadership that nobody told of stays unseen. What is done meanwhile is
+// guarded by the office like every write.
+const leadershipPoll = 5 * time.Second
 
 // factsEvery is how often the server's capacity, storage and what VMs lack here are looked at without a reason.
 const factsEvery = 30 * time.Second

@@ -157,9 +157,9 @@ type needsSeen struct {
 func (a *Agent) lookAtNeeds(ctx context.Context, vms, seen pool.Table[pool.VMID, pool.VM], known map[pool.VMID]needsSeen, full bool) (answered bool) {
 	changed := false
 	answered = true
-	for id := range vms.ChangedSince(seen) {
-		vm, ok := vms.Get(id)
-		if !ok {
+	for id, c := range vms.ChangesSince(seen) {
+		vm := c.Is
+		if vm == nil || len(vm.Needs) == 0 {
 			changed = changed || len(known[id].missing) > 0
 			delete(known, id)
 			continue

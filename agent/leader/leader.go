@@ -95,6 +95,9 @@ type Leader struct {
 	// confirmed is when etcd last confirmed that the snapshot was not an old one.
 	confirmed pool.Instant
 
+	// chronicled is when the records of incidents were last looked at.
+	chronicled pool.Instant
+
 	lookout  *lookout
 	switches *switches
 
@@ -153,9 +156,10 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	suspects := l.lookout.found()
 	l.forgetPower(snap, suspects)
 	l.firstLook(snap, now)
-	res := l.cfg.Plan(plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
+	in := plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
 		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults(),
-		PowerOn: l.powerOnResults(), Suspects: suspects, Switches: l.switches.found()})
+		PowerOn: l.powerOnResults(), Suspects: suspects, Switches: l.switches.found()}
+	res := l.cfg.Plan(in)
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)
 	}
@@ -165,13 +169,18 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	}
 	l.switchOff(ctx, fencing, snap, res.PowerOff)
 	l.switchOn(ctx, fencing, snap, res.PowerOn)
-	if actions := l.tell(l.announce(res.Actions)); len(actions) > 0 {
+	actions := l.tell(l.announce(res.Actions))
+	records, wakeAt := l.chronicle(in, len(actions) == 0)
+	if actions = append(actions, records...); len(actions) > 0 {
 		return l.apply(ctx, actions)
 	}
-	if res.WakeAt == 0 {
-		return idle
+	wait := idle
+	for _, at := range []pool.Instant{res.WakeAt, wakeAt} {
+		if at != 0 {
+			wait = max(0, min(wait, at.Sub(now)))
+		}
 	}
-	return max(0, min(idle, res.WakeAt.Sub(now)))
+	return wait
 }
 
 // untilFree returns how long to wait before looking again for the office.

@@ -93,9 +93,9 @@ func (l *lookout) look(ctx context.Context, asking *clock.Group) time.Duration {
 	}
 	after := snap.Config.SuspectAfter
 	silent := map[pool.ServerID]plan.Silence{}
-	look := after / 4
+	look := after / 2
 	for _, id := range l.watched {
-		every := after / 2 // it would only be told of
+		every := after // it would only be told of
 		if l.fenceable[id] {
 			every, look = after/4, after/8
 		}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"libvirt.org/go/libvirt"
@@ -21,21 +20,6 @@ const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
-
-// loop starts libvirt's event loop, which is one for the whole process and never ends.
-var loop = sync.OnceValue(func() error {
-	if err := libvirt.EventRegisterDefaultImpl(); err != nil {
-		return fmt.Errorf("load libvirt: %w", err)
-	}
-	go func() {
-		for {
-			if err := libvirt.EventRunDefaultImpl(); err != nil {
-				time.Sleep(firstPause) // it fails only if poll does
-			}
-		}
-	}()
-	return nil
-})
 
 // addresses returns the URIs to try, in order.
 func (a *Adapter) addresses() ([]string, error) {

@@ -96,6 +96,9 @@ func (a *Adapter) Usage(ctx context.Context) ([]local.Usage, error) {
 	return all, nil
 }
 
+// Load reads the load of the whole server, without libvirt.
+func (a *Adapter) Load() (process.Load, error) { return a.procs.Load() }
+
 // StorageLost reports whether the path to the shared storage is gone. It never blocks.
 func (a *Adapter) StorageLost(context.Context) (bool, error) { return a.storage.Lost(), nil }
 

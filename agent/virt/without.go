@@ -85,6 +85,9 @@ func (a *Adapter) Capacity(context.Context) (local.Capacity, error) {
 // CPUModel fails.
 func (a *Adapter) CPUModel(context.Context) (string, error) { return "", errWithout }
 
+// Load fails.
+func (a *Adapter) Load() (process.Load, error) { return process.Load{}, errWithout }
+
 // Usage fails.
 func (a *Adapter) Usage(context.Context) ([]local.Usage, error) { return nil, errWithout }
 
