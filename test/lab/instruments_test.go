@@ -108,9 +108,18 @@ func TestProcessesOfAServerAreStartedSignalledAndBroughtBackAtPowerOn(t *testing
 	}
 	must(s.PowerOn(ctx))
 	running("power back", lab.Libvirtd, lab.Guard, lab.Agent)
-	log, err := os.ReadFile(s.LogFile(lab.Guard))
-	if err != nil || !strings.Contains(string(log), "called with: guard") {
-		t.Errorf("the guard's log says %q, %v", log, err)
+	logged := func() bool { // its program may not have come to write yet
+		log, err := os.ReadFile(s.LogFile(lab.Guard))
+		return err == nil && strings.Contains(string(log), "called with: guard")
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !logged() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("the guard's log does not say how it was started")
+		}
 	}
 	must(s.Disable(lab.Guard))
 	if err := s.Enable("nonsense"); err == nil {
