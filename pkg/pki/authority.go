@@ -185,7 +185,7 @@ func (a *Authority) sign(r Request, public any, now time.Time, life time.Duratio
 		BasicConstraintsValid: true,
 	}
 	switch {
-	case r.Role.machine():
+	case r.Role.Machine():
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 		t.DNSNames, t.IPAddresses = subjects(r)
 	case !r.Role.Operator():

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -28,8 +29,8 @@ const (
 // Operator reports whether the role is a person's or a script's rather than a machine's.
 func (r Role) Operator() bool { return r == RoleAdmin || r == RoleOperator || r == RoleViewer }
 
-// machine reports whether certificates of this role serve TLS and are admitted by etcd.
-func (r Role) machine() bool { return r == RoleServer || r == RoleWitness }
+// Machine reports whether certificates of this role serve TLS and are admitted by etcd.
+func (r Role) Machine() bool { return r == RoleServer || r == RoleWitness }
 
 // ServerHost is a DNS name that every machine's certificate carries and no operator's. Dial with it as the TLS
 // server name to accept any server of the pool whatever address it was reached by; etcd demands it of its clients.
@@ -42,6 +43,8 @@ type Identity struct {
 	Pool string
 	// Serial is the certificate's serial number in hex, for the audit trail.
 	Serial string
+	// Issued and Expires are when the certificate was made, to the second, and when it ends.
+	Issued, Expires time.Time
 }
 
 // String is the identity as it stands in events: "server srv-1" or "operator anna".
@@ -53,8 +56,9 @@ func Of(cert *x509.Certificate) (Identity, error) {
 	if len(s.OrganizationalUnit) != 1 || len(s.Organization) != 1 || s.CommonName == "" {
 		return Identity{}, fmt.Errorf("certificate of %q has no role: %w", s.CommonName, pool.ErrInvalid)
 	}
-	id := Identity{Name: s.CommonName, Role: Role(s.OrganizationalUnit[0]), Pool: s.Organization[0], Serial: cert.SerialNumber.Text(16)}
-	if !id.Role.Operator() && !id.Role.machine() {
+	id := Identity{Name: s.CommonName, Role: Role(s.OrganizationalUnit[0]), Pool: s.Organization[0], Serial: cert.SerialNumber.Text(16),
+		Issued: cert.NotBefore.Add(backdate), Expires: cert.NotAfter}
+	if !id.Role.Operator() && !id.Role.Machine() {
 		return Identity{}, fmt.Errorf("certificate of %q has an unknown role %q: %w", id.Name, id.Role, pool.ErrInvalid)
 	}
 	return id, nil

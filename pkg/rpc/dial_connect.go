@@ -110,12 +110,16 @@ func attempts(c *Client, order []int, failed map[int]error) []Attempt {
 // hint adds what a connection cut right after the TLS handshake usually means. With TLS 1.3 a client has finished
 // its handshake before the server has seen its certificate, and the alert may be lost in the cut.
 func (c *Client) hint(err error) error {
-	if err == nil || !c.secure {
+	if err == nil {
 		return err
 	}
-	for _, cut := range []string{"broken pipe", "connection reset", "EOF"} {
+	means := "it may not accept this certificate"
+	if !c.secure {
+		means = "it may want a certificate: name a context that has one"
+	}
+	for _, cut := range []string{"broken pipe", "connection reset", "EOF", "HTTP/1.1 header"} {
 		if strings.Contains(err.Error(), cut) {
-			return fmt.Errorf("%w (the agent closed the connection; it may not accept this certificate)", err)
+			return fmt.Errorf("%w (the agent closed the connection; %s)", err, means)
 		}
 	}
 	return err

@@ -2,7 +2,8 @@ package rpc
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
+	"encoding/hex"
 	"net"
 
 	"google.golang.org/grpc"
@@ -30,23 +31,61 @@ func IdentityFrom(ctx context.Context) pki.Identity {
 // Local is who calls over a connection without TLS. Only loopback is served so.
 var Local = pki.Identity{Name: "local", Role: pki.RoleAdmin}
 
-// identify finds out who is at the other end of ctx's connection.
-func identify(ctx context.Context) (pki.Identity, error) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return pki.Identity{}, status.Error(codes.Unauthenticated, "no connection to judge")
+// Call is the call that is being answered.
+type Call struct {
+	// Method is its full name, From host:port of the caller.
+	Method, From string
+	// RequestID is the caller's, or one that was made here.
+	RequestID string
+}
+
+type callKey struct{}
+
+// WithCall returns a context that carries the call that is being answered. The interceptors set it; tests too.
+func WithCall(ctx context.Context, c Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// CallFrom returns the call that is being answered; ok is false where no connection brought one, as in the simulator.
+func CallFrom(ctx context.Context) (c Call, ok bool) {
+	c, ok = ctx.Value(callKey{}).(Call)
+	return c, ok
+}
+
+// newCall describes a call. A request without an ID of its own is given one, to find it again in the audit.
+func newCall(method string, p *peer.Peer, req any) Call {
+	c := Call{Method: method}
+	if p.Addr != nil {
+		c.From = p.Addr.String()
 	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if r, ok := req.(interface{ GetRequestId() string }); ok {
+		c.RequestID = r.GetRequestId()
+	}
+	if c.RequestID == "" {
+		var b [6]byte
+		_, _ = rand.Read(b[:]) // never fails
+		c.RequestID = "auto-" + hex.EncodeToString(b[:])
+	}
+	return c
+}
+
+// identify finds out who is at the other end of a connection; the zero value for somebody without a certificate.
+func identify(p *peer.Peer) (pki.Identity, error) {
+	auth := p.AuthInfo
+	if a, ok := auth.(*admission); ok {
+		if a.refused != nil {
+			return pki.Identity{}, a.refused
+		}
+		auth = a.AuthInfo
+	}
+	info, ok := auth.(credentials.TLSInfo)
 	if !ok {
 		if fromLoopback(p.Addr) {
 			return Local, nil
 		}
-		return pki.Identity{}, status.Error(codes.Unauthenticated, "without TLS only this machine itself is served; use a certificate of the pool")
+		return pki.Identity{}, plaintextError()
 	}
-	id, ok := pki.Peer(info.State)
-	if !ok {
-		return pki.Identity{}, nil
-	}
+	id, _ := pki.Peer(info.State)
 	return id, nil
 }
 
@@ -60,37 +99,24 @@ func fromLoopback(addr net.Addr) bool {
 	return addr.Network() == "bufconn"
 }
 
-// admit returns ctx with the caller's identity, if the table lets it call method.
-func admit(ctx context.Context, method string) (context.Context, error) {
-	id, err := identify(ctx)
-	if err != nil {
+// admit returns ctx with the caller's identity and call, if the table and the revocations let it call method.
+func (g *Gate) admit(ctx context.Context, method string, req any) (context.Context, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ctx, status.Error(codes.Unauthenticated, "no connection to judge")
+	}
+	id, err := identify(p)
+	switch {
+	case err != nil:
 		return ctx, err
+	case id.Role != "" && g.revoked(id):
+		return ctx, revokedError(id)
+	case Allowed(method, id.Role):
+		return WithCall(WithIdentity(ctx, id), newCall(method, p, req)), nil
+	case id.Role == "":
+		return ctx, strangerError()
 	}
-	if Allowed(method, id.Role) {
-		return WithIdentity(ctx, id), nil
-	}
-	if id.Role == "" {
-		return ctx, status.Error(codes.Unauthenticated, "this call needs a certificate of the pool")
-	}
-	return ctx, status.Error(codes.PermissionDenied, fmt.Sprintf("%s may not call %s: it needs %s", id, method, neededFor(method)))
-}
-
-// UnaryAccess admits callers by the access table.
-func UnaryAccess(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	ctx, err := admit(ctx, info.FullMethod)
-	if err != nil {
-		return nil, err
-	}
-	return next(ctx, req)
-}
-
-// StreamAccess admits callers of streams by the access table.
-func StreamAccess(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	ctx, err := admit(s.Context(), info.FullMethod)
-	if err != nil {
-		return err
-	}
-	return next(srv, &identifiedStream{s, ctx})
+	return ctx, roleError(id, method)
 }
 
 type identifiedStream struct {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -15,6 +14,8 @@ const (
 	maxMessage = 4 << 20
 	// maxStreams bounds the calls that one connection has open at a time.
 	maxStreams = 250
+	// maxHeaders bounds the names and values that come with a call, in bytes.
+	maxHeaders = 64 << 10
 )
 
 // Sizes for connections that carry much, as a migration does: how much one stream, and one connection, may have under
@@ -26,23 +27,29 @@ const (
 	IOBuffer     = 128 << 10
 )
 
-// ServerOptions returns the settings of every gRPC server of ours: errors as statuses, callers checked, limits, and
-// keep-alives that notice a dead client. tlsConfig nil serves plaintext, which only loopback callers are answered on.
+// ServerOptions returns the settings of a gRPC server of ours with the usual limits and no revocations; see
+// Gate.Options.
 func ServerOptions(tlsConfig *tls.Config) []grpc.ServerOption {
-	opts := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(UnaryErrors, UnaryAccess),
-		grpc.ChainStreamInterceptor(StreamErrors, StreamAccess),
+	return NewGate(ServeLimits{}, nil).Options(tlsConfig)
+}
+
+// Options returns the settings of the gRPC server behind the gate: errors as statuses, callers checked, limits, and
+// keep-alives that notice a dead client. tlsConfig nil serves plaintext, which only loopback callers are answered on.
+func (g *Gate) Options(tlsConfig *tls.Config) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(g.credentials(tlsConfig)),
+		grpc.ChainUnaryInterceptor(UnaryErrors, g.unary),
+		grpc.ChainStreamInterceptor(StreamErrors, g.stream),
+		grpc.ConnectionTimeout(g.limits.Handshake),
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InitialWindowSize(StreamWindow),
 		grpc.InitialConnWindowSize(ConnWindow),
 		grpc.WriteBufferSize(IOBuffer),
 		grpc.ReadBufferSize(IOBuffer),
+		grpc.SharedWriteBuffer(true), // an idle connection holds none
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	}
-	if tlsConfig != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(tlsConfig)))
-	}
-	return opts
 }
