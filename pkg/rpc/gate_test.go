@@ -73,7 +73,7 @@ func (a *answers) WatchPool(r *pb.WatchPoolRequest, s grpc.ServerStreamingServer
 
 // gateBed is a server behind a gate, and a CA to make callers with.
 type gateBed struct {
-	t       *testing.T
+	t       testing.TB
 	ca      *pki.Authority
 	address string
 	answers *answers
@@ -81,7 +81,7 @@ type gateBed struct {
 	revoked atomic.Pointer[string] // name
 }
 
-func newGateBed(t *testing.T, l ServeLimits, plain bool) *gateBed {
+func newGateBed(t testing.TB, l ServeLimits, plain bool) *gateBed {
 	t.Helper()
 	b := &gateBed{t: t, answers: &answers{}}
 	var err error
@@ -111,7 +111,7 @@ func (b *gateBed) identity(name string, role pki.Role) *pki.Store {
 	return storeOf(b.t, b.ca, name, role)
 }
 
-func storeOf(t *testing.T, ca *pki.Authority, name string, role pki.Role) *pki.Store {
+func storeOf(t testing.TB, ca *pki.Authority, name string, role pki.Role) *pki.Store {
 	t.Helper()
 	pair, err := ca.Issue(pki.Request{Name: name, Role: role}, time.Now(), 0)
 	if err != nil {
@@ -409,13 +409,17 @@ func TestACallIsKnownByItsRequestIDAndWhereItCameFrom(t *testing.T) {
 	}
 }
 
-// Ten thousand watchers come over loopback, one after the other and some at a time; as many as there are places are
-// served, all others are told so, and none of them costs the agent more than a moment.
-func TestTenThousandWatchersAreServedOrRefusedPolitely(t *testing.T) {
-	watchers, places := 10_000, 500
-	if testing.Short() || raceEnabled {
-		watchers = 1000
+// A crowd of watchers comes over loopback, some at a time; as many as there are places are served, all others are told
+// so, and none of them costs the agent more than a moment. BenchmarkTenThousandWatchers does it with ten thousand.
+func TestACrowdOfWatchersIsServedOrRefusedPolitely(t *testing.T) { crowd(t, 1500, 100) }
+
+func BenchmarkTenThousandWatchers(b *testing.B) {
+	for b.Loop() {
+		crowd(b, 10_000, 500)
 	}
+}
+
+func crowd(t testing.TB, watchers, places int) {
 	b := newGateBed(t, ServeLimits{Connections: places, PerCaller: places, Refusals: 100, Handshakes: 200, HandshakesPerAddress: 200, Farewell: patience}, true)
 	var served, refused atomic.Int32
 	var group sync.WaitGroup
