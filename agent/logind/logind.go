@@ -181,10 +181,10 @@ func (m *Machine) look(ctx context.Context, conn *dbus.Conn) error {
 	}
 	m.mu.Lock()
 	m.holdUp = time.Duration(most) * time.Microsecond
-	reboot := m.reboot
+	down, reboot := m.down, m.reboot
 	m.mu.Unlock()
 	if preparing {
-		m.set(true, reboot)
+		m.set(true, down && reboot || !down && m.rebootScheduled(ctx, conn))
 		return nil // too late for an inhibitor
 	}
 	m.set(false, false)
@@ -242,11 +242,41 @@ func (m *Machine) signal(ctx context.Context, conn *dbus.Conn, s *dbus.Signal) {
 		}
 		return
 	}
-	_, reboot := m.GoingDown()
-	if s.Name == prepareAs && len(s.Body) > 1 {
+	down, reboot := m.GoingDown()
+	switch {
+	case s.Name == prepareAs && len(s.Body) > 1:
 		reboot = isReboot(s.Body[1])
+	case !down:
+		reboot = m.rebootScheduled(ctx, conn)
 	}
 	m.set(true, reboot)
+}
+
+// rebootScheduled reads from a logind without metadata what kind of shutdown was asked for last.
+func (m *Machine) rebootScheduled(ctx context.Context, conn *dbus.Conn) bool {
+	var s scheduled
+	if err := property(ctx, m, conn, "ScheduledShutdown", &s); err != nil {
+		m.o.Log.Warn("whether this server shuts down or reboots is not known; taken for a shutdown", "err", err)
+		return false
+	}
+	return s.reboots(m.o.Clock.Wall())
+}
+
+// scheduled is logind's property ScheduledShutdown: what was asked for last, and when it is to happen, in microseconds
+// since 1970; 0: at once.
+type scheduled struct {
+	Type string
+	At   uint64
+}
+
+// slack is by how much earlier than its time a scheduled shutdown may begin.
+const slack = 5 * time.Second
+
+// reboots reports whether it is a reboot whose time has come: one that is scheduled for later says nothing about a
+// shutdown that begins now.
+func (s scheduled) reboots(now time.Time) bool {
+	due := s.At <= uint64(now.Add(slack).UnixMicro()) //nolint:gosec // not before 1970
+	return due && isRebootKind(s.Type)
 }
 
 // isReboot reads the kind of shutdown from the metadata.
@@ -256,6 +286,10 @@ func isReboot(metadata any) bool {
 		return false
 	}
 	kind, _ := all["type"].Value().(string)
+	return isRebootKind(kind)
+}
+
+func isRebootKind(kind string) bool {
 	return kind == "reboot" || kind == "kexec" || kind == "soft-reboot"
 }
 

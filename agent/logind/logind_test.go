@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,8 @@ type standIn struct {
 	// locks receives what watches each inhibitor; called what was asked for.
 	locks  chan *lock
 	called chan string
+
+	props *prop.Properties
 
 	mu   sync.Mutex
 	held []*lock
@@ -118,6 +121,12 @@ func bus(t *testing.T) string {
 // start runs a stand-in and a Machine on a bus of their own.
 func start(t *testing.T, preparing bool) (*standIn, *Machine) {
 	t.Helper()
+	return startAsked(t, preparing, scheduled{"", math.MaxUint64})
+}
+
+// startAsked is start with what the stand-in was asked for before.
+func startAsked(t *testing.T, preparing bool, last scheduled) (*standIn, *Machine) {
+	t.Helper()
 	address := bus(t)
 	conn, err := dbus.Connect(address)
 	if err != nil {
@@ -127,10 +136,12 @@ func start(t *testing.T, preparing bool) (*standIn, *Machine) {
 	if err := conn.Export(s, path, manager); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := prop.Export(conn, path, prop.Map{manager: {
+	s.props, err = prop.Export(conn, path, prop.Map{manager: {
 		"InhibitDelayMaxUSec":  {Value: uint64(900_000_000)},
 		"PreparingForShutdown": {Value: preparing},
-	}}); err != nil {
+		"ScheduledShutdown":    {Value: last},
+	}})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.RequestName(service, dbus.NameFlagDoNotQueue); err != nil {
@@ -235,6 +246,34 @@ func TestARebootIsToldFromAShutdownByItsMetadata(t *testing.T) {
 	s.lock()
 	s.emit(prepareAs, true, map[string]dbus.Variant{"type": dbus.MakeVariant("reboot")})
 	s.emit(prepare, true)
+	until(t, m, true, true)
+}
+
+// An older logind sends no metadata, and keeps in a property what was asked for.
+func TestAnOldLogindsRebootIsToldByWhatWasAskedOfItLast(t *testing.T) {
+	s, m := start(t, false)
+	s.lock()
+	for _, c := range []struct {
+		last   scheduled
+		reboot bool
+	}{
+		{scheduled{"reboot", 0}, true},
+		{scheduled{"poweroff", 0}, false},
+		{scheduled{"kexec", uint64(time.Now().Add(-time.Second).UnixMicro())}, true},
+		{scheduled{"reboot", uint64(time.Now().Add(time.Hour).UnixMicro())}, false},
+		{scheduled{"dry-reboot", 0}, false},
+		{scheduled{"", math.MaxUint64}, false},
+	} {
+		s.props.SetMust(manager, "ScheduledShutdown", c.last)
+		s.emit(prepare, true)
+		until(t, m, true, c.reboot)
+		s.emit(prepare, false)
+		until(t, m, false, false)
+	}
+}
+
+func TestAnAgentThatStartsDuringAnOldLogindsRebootSeesIt(t *testing.T) {
+	_, m := startAsked(t, true, scheduled{"reboot", 0})
 	until(t, m, true, true)
 }
 
