@@ -86,6 +86,8 @@ type Act struct {
 type Core struct {
 	leases map[pool.Session]Lease
 	holds  map[identity]*hold
+	// order is the holds as sorted returns them, nil after one came or went: most steps find the same ones.
+	order  []*hold
 	killed []pool.VMID
 	paused map[pool.VMID]bool
 	asks   int
@@ -145,7 +147,7 @@ func (c *Core) Hold(h Held, now pool.Instant) error {
 	if old, ok := c.holds[h.identity()]; ok && old.phase == doomed {
 		return fmt.Errorf("hold %s: %w", h.VM, ErrDoomed)
 	}
-	c.holds[h.identity()] = &hold{Held: h}
+	c.put(&hold{Held: h})
 	delete(c.paused, h.VM)
 	return nil
 }
@@ -155,7 +157,7 @@ func (c *Core) LetGo(vm pool.VMID, now pool.Instant) {
 	c.settle(now)
 	for id, h := range c.holds {
 		if id.vm == vm && h.phase != doomed {
-			delete(c.holds, id)
+			c.drop(id)
 		}
 	}
 	delete(c.paused, vm)
@@ -168,7 +170,7 @@ func (c *Core) Dead(h Held) (killed bool, due pool.Instant) {
 	if !ok {
 		return false, 0
 	}
-	delete(c.holds, h.identity())
+	c.drop(h.identity())
 	delete(c.paused, h.VM)
 	if known.phase != doomed {
 		return false, 0
@@ -215,7 +217,7 @@ func (c *Core) Tick(now pool.Instant) []Act {
 
 // settle moves every process to the phase that now demands.
 func (c *Core) settle(now pool.Instant) {
-	for _, h := range c.holds {
+	for _, h := range c.sorted() {
 		h.phase, h.due = c.next(h, now)
 		if h.phase == running {
 			h.told = running // a later pause or kill is a new one
@@ -254,7 +256,7 @@ func pauseBy(l Lease) pool.Instant {
 // forget drops sessions that nothing can refer to any more.
 func (c *Core) forget(now pool.Instant) {
 	used := map[pool.Session]bool{}
-	for _, h := range c.holds {
+	for _, h := range c.sorted() {
 		used[h.Session] = true
 	}
 	for s, l := range c.leases {
@@ -266,7 +268,7 @@ func (c *Core) forget(now pool.Instant) {
 
 // Next returns the instant at which Tick has something new to say; ok is false if time alone will bring nothing.
 func (c *Core) Next() (at pool.Instant, ok bool) {
-	for _, h := range c.holds {
+	for _, h := range c.sorted() {
 		var due pool.Instant // zero, at once, for the doomed
 		if l := c.leases[h.Session]; h.phase != doomed {
 			due = l.KillAt
@@ -287,7 +289,7 @@ func (c *Core) Next() (at pool.Instant, ok bool) {
 // PetUntil returns the instant up to which the watchdog may be petted; ok is false if time sets no limit, because
 // nothing is held. A process that is being paused or killed allows no petting at all: the instant is zero.
 func (c *Core) PetUntil() (until pool.Instant, ok bool) {
-	for _, h := range c.holds {
+	for _, h := range c.sorted() {
 		l := c.leases[h.Session]
 		var limit pool.Instant
 		switch h.phase {
@@ -317,11 +319,25 @@ func (c *Core) Status() Status {
 	return Status{Held: c.Held(), Paused: slices.Sorted(maps.Keys(c.paused)), Killed: slices.Clone(c.killed)}
 }
 
+func (c *Core) put(h *hold) {
+	c.holds[h.identity()] = h
+	c.order = nil
+}
+
+func (c *Core) drop(id identity) {
+	delete(c.holds, id)
+	c.order = nil
+}
+
+// sorted returns what is held, sorted by VM. The slice is not to be changed; it stays as it is when holds come and go.
 func (c *Core) sorted() []*hold {
-	return slices.SortedFunc(maps.Values(c.holds), func(a, b *hold) int {
-		return cmp.Or(cmp.Compare(a.VM, b.VM), cmp.Compare(a.Process.PID, b.Process.PID),
-			cmp.Compare(a.Process.StartTicks, b.Process.StartTicks))
-	})
+	if c.order == nil {
+		c.order = slices.SortedFunc(maps.Values(c.holds), func(a, b *hold) int {
+			return cmp.Or(cmp.Compare(a.VM, b.VM), cmp.Compare(a.Process.PID, b.Process.PID),
+				cmp.Compare(a.Process.StartTicks, b.Process.StartTicks))
+		})
+	}
+	return c.order
 }
 
 // knows reports whether any VM is held by this process.
@@ -336,7 +352,7 @@ func (c *Core) knows(p Process) bool {
 
 // killing reports whether something is doomed and not dead, and how long ago the latest such became due.
 func (c *Core) killing(now pool.Instant) (since time.Duration, any bool) {
-	for _, h := range c.holds {
+	for _, h := range c.sorted() {
 		if h.phase == doomed && (!any || now.Sub(h.due) < since) {
 			since, any = now.Sub(h.due), true
 		}

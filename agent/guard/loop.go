@@ -177,14 +177,14 @@ func (l *Loop) wait() time.Duration {
 
 // reap notes processes that have ended.
 func (l *Loop) reap() (changed bool) {
-	for _, h := range l.core.Held() {
+	for _, h := range l.core.sorted() {
 		dead, err := l.cfg.Processes.Dead(h.Process)
 		if err != nil || !dead {
 			continue
 		}
 		changed = true
 		l.cfg.Processes.Close(h.Process)
-		if killed, due := l.core.Dead(h); killed {
+		if killed, due := l.core.Dead(h.Held); killed {
 			l.log.Warn("vm is dead", "vm", h.VM, "pid", h.Process.PID, "session", h.Session, "took", l.clock.Now().Sub(due))
 		}
 	}

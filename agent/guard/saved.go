@@ -60,7 +60,7 @@ func (c *Core) Restore(s Saved, now pool.Instant) {
 		case h.Still:
 			restored.phase = paused
 		}
-		c.holds[h.identity()] = restored
+		c.put(restored)
 	}
 	for _, vm := range s.Paused {
 		c.paused[vm] = true

@@ -194,16 +194,19 @@ func (r *Reconciler) concerns(last, snap *pool.Snapshot) bool {
 	if is, _ := snap.Servers.Get(r.cfg.Server); is.Revision != was.Revision {
 		return true
 	}
-	for id := range snap.Claims.ChangedSince(last.Claims) {
-		was, _ := last.Claims.Get(id)
-		is, _ := snap.Claims.Get(id)
-		if was.Revision != is.Revision && (r.tracks(id) || r.named(was) || r.named(is)) {
+	for id, c := range snap.Claims.ChangesSince(last.Claims) {
+		if c.Was != nil && c.Is != nil && c.Was.Revision == c.Is.Revision {
+			continue
+		}
+		if r.named(c.Was) || r.named(c.Is) || r.tracks(id) {
 			return true
 		}
 	}
-	for id := range snap.VMs.ChangedSince(last.VMs) {
-		was, _ := last.VMs.Get(id)
-		if is, _ := snap.VMs.Get(id); was.Revision != is.Revision && r.tracks(id) {
+	for id, v := range snap.VMs.ChangesSince(last.VMs) {
+		if v.Was != nil && v.Is != nil && v.Was.Revision == v.Is.Revision {
+			continue
+		}
+		if r.tracks(id) {
 			return true
 		}
 	}
@@ -216,9 +219,9 @@ func (r *Reconciler) tracks(id pool.VMID) bool {
 	return r.vms[id] != nil
 }
 
-// named reports whether a claim names this server as owner or destination.
-func (r *Reconciler) named(c pool.Claim) bool {
-	return c.Server == r.cfg.Server || c.Incoming != nil && c.Incoming.Server == r.cfg.Server
+// named reports whether there is a claim that names this server as owner or destination.
+func (r *Reconciler) named(c *pool.Claim) bool {
+	return c != nil && (c.Server == r.cfg.Server || c.Incoming != nil && c.Incoming.Server == r.cfg.Server)
 }
 
 // Step observes once, starts a worker for each VM that needs a step, and returns how long nothing more is to be
@@ -312,9 +315,8 @@ func (r *Reconciler) candidates(snap *pool.Snapshot) []pool.VMID {
 		if r.seen != nil {
 			before = r.seen.Claims
 		}
-		for id := range snap.Claims.ChangedSince(before) {
-			c, ok := snap.Claims.Get(id)
-			if ok && r.named(c) && r.vms[id] == nil {
+		for id, c := range snap.Claims.ChangesSince(before) {
+			if r.named(c.Is) && r.vms[id] == nil {
 				r.vms[id] = &tracked{}
 			}
 		}
@@ -372,7 +374,7 @@ func (r *Reconciler) idle(vm pool.VMID, v View, t *tracked) {
 	if v.Domain != nil {
 		return
 	}
-	if v.HasClaim && r.named(v.Claim) {
+	if v.HasClaim && r.named(&v.Claim) {
 		return
 	}
 	r.mu.Lock()

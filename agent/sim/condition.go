@@ -13,6 +13,16 @@ import (
 type verdict struct {
 	ok   bool
 	seen string
+	// later says what was seen in its place, where that is dear to find out and seldom asked for.
+	later func() string
+}
+
+// text returns what was seen.
+func (v verdict) text() string {
+	if v.later != nil {
+		return v.later()
+	}
+	return v.seen
 }
 
 // holds evaluates a condition from left to right.
@@ -32,7 +42,7 @@ func (p *Pool) holds(c scenario.Condition) bool {
 func (p *Pool) seen(c scenario.Condition) string {
 	var out []string
 	for _, t := range c {
-		if s := p.term(t).seen; !slices.Contains(out, s) {
+		if s := p.term(t).text(); !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}
@@ -58,13 +68,14 @@ func (p *Pool) vmTerm(t scenario.Term) verdict {
 	id := pool.VMID(t.Subject)
 	im := p.World.Image(id)
 	if im == nil {
-		return verdict{false, t.Subject + " does not exist yet"}
+		return verdict{ok: false, seen: t.Subject + " does not exist yet"}
 	}
 	at := im.Executing()
+	where := func() string { return p.whereabouts(id) }
 	switch t.Test {
 	case scenario.VMRunning:
 		ok := len(at) > 0 && (len(t.On) == 0 || slices.ContainsFunc(at, func(s string) bool { return slices.Contains(t.On, s) }))
-		return verdict{ok, p.whereabouts(id)}
+		return verdict{ok: ok, later: where}
 	case scenario.VMPaused:
 		paused := len(at) == 0
 		if paused {
@@ -73,22 +84,22 @@ func (p *Pool) vmTerm(t scenario.Term) verdict {
 				paused = paused || q.Paused()
 			}
 		}
-		return verdict{paused, p.whereabouts(id)}
+		return verdict{ok: paused, later: where}
 	case scenario.VMStarts:
-		return verdict{im.Starts == t.Count, fmt.Sprintf("%s starts = %d", id, im.Starts)}
+		return verdict{ok: im.Starts == t.Count, seen: fmt.Sprintf("%s starts = %d", id, im.Starts)}
 	case scenario.VMMigrations:
-		return verdict{im.Migrations == t.Count, fmt.Sprintf("%s migrations = %d", id, im.Migrations)}
+		return verdict{ok: im.Migrations == t.Count, seen: fmt.Sprintf("%s migrations = %d", id, im.Migrations)}
 	}
 	r := p.reporter()
 	if r == nil {
-		return verdict{false, "no agent answers"}
+		return verdict{ok: false, seen: "no agent answers"}
 	}
 	status, reason := r.view.VM(id)
 	if t.Test == scenario.VMReason {
 		ok := strings.Contains(strings.ToLower(reason), strings.ToLower(t.Text))
-		return verdict{ok, fmt.Sprintf("%s is reported %s, reason %q", id, status, reason)}
+		return verdict{ok: ok, seen: fmt.Sprintf("%s is reported %s, reason %q", id, status, reason)}
 	}
-	return verdict{status.String() == t.Test.Word(), p.whereabouts(id)}
+	return verdict{ok: status.String() == t.Test.Word(), later: where}
 }
 
 // whereabouts tells where a VM executes and what agents report of it.
@@ -118,16 +129,16 @@ func (p *Pool) serverTerm(t scenario.Term) verdict {
 		if !s.Powered() {
 			word = "has no power"
 		}
-		return verdict{!s.Powered(), t.Subject + " " + word}
+		return verdict{ok: !s.Powered(), seen: t.Subject + " " + word}
 	case scenario.ServerReset:
-		return verdict{s.Resets() > 0, fmt.Sprintf("%s was reset %d times", t.Subject, s.Resets())}
+		return verdict{ok: s.Resets() > 0, seen: fmt.Sprintf("%s was reset %d times", t.Subject, s.Resets())}
 	case scenario.ServerVMs:
 		n := s.Executing()
-		return verdict{n == t.Count, fmt.Sprintf("%s vms = %d", t.Subject, n)}
+		return verdict{ok: n == t.Count, seen: fmt.Sprintf("%s vms = %d", t.Subject, n)}
 	}
 	r := p.reporter()
 	if r == nil {
-		return verdict{false, "no agent answers"}
+		return verdict{ok: false, seen: "no agent answers"}
 	}
 	states := r.serverStates(t.Subject)
 	_, reason := r.view.Server(pool.ServerID(t.Subject))
@@ -138,7 +149,7 @@ func (p *Pool) serverTerm(t scenario.Term) verdict {
 	if reason != "" {
 		seen += " (" + reason + ")"
 	}
-	return verdict{slices.Contains(states, t.Test.Word()), seen}
+	return verdict{ok: slices.Contains(states, t.Test.Word()), seen: seen}
 }
 
 func (p *Pool) leaderTerm(t scenario.Term) verdict {
@@ -158,13 +169,13 @@ func (p *Pool) leaderTerm(t scenario.Term) verdict {
 	case scenario.LeaderNone:
 		ok = l == ""
 	}
-	return verdict{ok, seen}
+	return verdict{ok: ok, seen: seen}
 }
 
 func (p *Pool) alertTerm(t scenario.Term) verdict {
 	r := p.reporter()
 	if r == nil {
-		return verdict{false, "no agent answers"}
+		return verdict{ok: false, seen: "no agent answers"}
 	}
 	var open []string
 	found := false
@@ -178,34 +189,34 @@ func (p *Pool) alertTerm(t scenario.Term) verdict {
 		seen = "alerts: " + strings.Join(open, " | ")
 	}
 	if t.Test == scenario.NoAlerts {
-		return verdict{len(open) == 0, seen}
+		return verdict{ok: len(open) == 0, seen: seen}
 	}
-	return verdict{found, seen}
+	return verdict{ok: found, seen: seen}
 }
 
 func (p *Pool) answerTerm(t scenario.Term) verdict {
 	if !p.answered.Given {
-		return verdict{false, "no operator command was given yet"}
+		return verdict{ok: false, seen: "no operator command was given yet"}
 	}
 	switch t.Test {
 	case scenario.AnswerRefused, scenario.AnswerAccepted:
 		why, refused := p.refusal()
 		if !refused {
-			return verdict{t.Test == scenario.AnswerAccepted, "the command was accepted"}
+			return verdict{ok: t.Test == scenario.AnswerAccepted, seen: "the command was accepted"}
 		}
 		ok := t.Test == scenario.AnswerRefused && strings.Contains(strings.ToLower(why), strings.ToLower(t.Text))
-		return verdict{ok, fmt.Sprintf("the command was refused: %s", why)}
+		return verdict{ok: ok, seen: fmt.Sprintf("the command was refused: %s", why)}
 	}
 	if p.answered.Operation == "" {
-		return verdict{false, "the latest command made no operation"}
+		return verdict{ok: false, seen: "the latest command made no operation"}
 	}
 	r := p.reporter()
 	if r == nil {
-		return verdict{false, "no agent answers"}
+		return verdict{ok: false, seen: "no agent answers"}
 	}
 	op, ok := r.snap.Operations.Get(p.answered.Operation)
 	if !ok {
-		return verdict{false, "the operation is not known"}
+		return verdict{ok: false, seen: "the operation is not known"}
 	}
 	seen := fmt.Sprintf("the operation (%s %s%s) is %s, %s", op.Kind, op.VM, op.Server, op.Outcome, op.Phase)
 	if op.Error != "" {
@@ -213,9 +224,9 @@ func (p *Pool) answerTerm(t scenario.Term) verdict {
 	}
 	switch t.Test {
 	case scenario.OperationDone:
-		return verdict{op.Outcome == pool.OutcomeDone, seen}
+		return verdict{ok: op.Outcome == pool.OutcomeDone, seen: seen}
 	default:
 		ok = op.Outcome == pool.OutcomeFailed || op.Outcome == pool.OutcomeCancelled
-		return verdict{ok && strings.Contains(strings.ToLower(op.Error), strings.ToLower(t.Text)), seen}
+		return verdict{ok: ok && strings.Contains(strings.ToLower(op.Error), strings.ToLower(t.Text)), seen: seen}
 	}
 }

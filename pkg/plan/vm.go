@@ -15,7 +15,7 @@ func (p *planner) planVMs() {
 		if vm == nil || !vm.Readable() || (claim != nil && !claim.Readable()) {
 			continue
 		}
-		if claim != nil && claim.Phase == pool.PhaseHeld && len(p.ops[vm.ID]) == 0 && p.healthy(claim) && !p.server(claim.Server).member.StorageLost {
+		if claim != nil && claim.Phase == pool.PhaseHeld && len(p.ops[vm.ID]) == 0 && p.server(claim.Server).quiet(claim) {
 			continue // the common case, and cheap
 		}
 		c := p.subject(*vm)
@@ -39,9 +39,14 @@ func (p *planner) alive(c *pool.Claim) bool {
 }
 
 // healthy: its session lives, and nobody fenced it meanwhile.
-func (p *planner) healthy(c *pool.Claim) bool {
-	return p.alive(c) && !p.server(c.Server).lostSession(c)
+func (p *planner) healthy(c *pool.Claim) bool { return p.server(c.Server).healthy(c) }
+
+func (s *server) healthy(c *pool.Claim) bool {
+	return s.up && s.member.Session == c.Session && !s.lostSession(c)
 }
+
+// quiet: nothing about the server asks for a step of a VM that it holds. Every plan asks this of every VM.
+func (s *server) quiet(c *pool.Claim) bool { return s.healthy(c) && !s.member.StorageLost }
 
 // missing: a registered VM without a claim. If its last owner reported it active, that owner gets the claim back,
 // unarmed; else it is treated as never started.

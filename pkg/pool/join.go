@@ -16,21 +16,21 @@ func Join[K cmp.Ordered, V, W any](a Table[K, V], b Table[K, W]) iter.Seq2[*V, *
 			switch {
 			case p == nil && q == nil:
 				return
+			case p != nil && q != nil && p.key == q.key: // first: it is the common case, and cheaper to see than order
+				if !yield(&p.value, &q.value) {
+					return
+				}
+				x.next()
+				y.next()
 			case q == nil || (p != nil && p.key < q.key):
 				if !yield(&p.value, nil) {
 					return
 				}
 				x.next()
-			case p == nil || q.key < p.key:
+			default:
 				if !yield(nil, &q.value) {
 					return
 				}
-				y.next()
-			default:
-				if !yield(&p.value, &q.value) {
-					return
-				}
-				x.next()
 				y.next()
 			}
 		}

@@ -110,17 +110,31 @@ func (t Table[K, V]) Without(k K) Table[K, V] {
 	return Table[K, V]{chunks: replaced(t.chunks, c, chunk), size: t.size - 1}
 }
 
-// find returns the chunk and index where k is, or where it belongs.
+// find returns the chunk and index where k is, or where it belongs. It compares once a step: keys are strings, and this
+// is what a snapshot's readers spend their time in.
 func (t Table[K, V]) find(k K) (chunk, index int, ok bool) {
 	if len(t.chunks) == 0 {
 		return 0, 0, false
 	}
-	c, exact := slices.BinarySearchFunc(t.chunks, k, func(c []entry[K, V], k K) int { return cmp.Compare(c[0].key, k) })
-	if !exact && c > 0 {
-		c--
+	from, to := 0, len(t.chunks) // the chunks that begin after k
+	for from < to {
+		if m := int(uint(from+to) >> 1); k < t.chunks[m][0].key {
+			to = m
+		} else {
+			from = m + 1
+		}
 	}
-	i, ok := slices.BinarySearchFunc(t.chunks[c], k, func(e entry[K, V], k K) int { return cmp.Compare(e.key, k) })
-	return c, i, ok
+	c := max(0, from-1)
+	entries := t.chunks[c]
+	from, to = 0, len(entries) // the entries at or after k
+	for from < to {
+		if m := int(uint(from+to) >> 1); entries[m].key < k {
+			from = m + 1
+		} else {
+			to = m
+		}
+	}
+	return c, from, from < len(entries) && entries[from].key == k
 }
 
 // replaced returns a copy of all with element i exchanged for with.
@@ -131,42 +145,62 @@ func replaced[T any](all []T, i int, with ...T) []T {
 	return append(out, all[i+1:]...)
 }
 
+// Delta is what a key maps to in an older table and in a newer one; nil where it is absent. Both point into the
+// tables: read only.
+type Delta[V any] struct{ Was, Is *V }
+
 // ChangedSince yields, in order, every key whose entry may differ between old and t: added, changed or removed
 // ones are all among them, and some that did not change. It costs little where the two share most chunks.
 func (t Table[K, V]) ChangedSince(old Table[K, V]) iter.Seq[K] {
 	return func(yield func(K) bool) {
-		shared := make(map[*entry[K, V]]bool, len(old.chunks))
-		for _, c := range old.chunks {
-			shared[&c[0]] = false
-		}
-		keys := make(map[K]bool)
-		for _, c := range t.chunks {
-			if _, ok := shared[&c[0]]; ok {
-				shared[&c[0]] = true
-				continue
-			}
-			for _, e := range c {
-				keys[e.key] = true
-			}
-		}
-		for _, c := range old.chunks {
-			if shared[&c[0]] {
-				continue
-			}
-			for _, e := range c {
-				keys[e.key] = true
-			}
-		}
-		sorted := make([]K, 0, len(keys))
-		for k := range keys {
-			sorted = append(sorted, k)
-		}
-		slices.Sort(sorted)
-		for _, k := range sorted {
+		for k := range t.ChangesSince(old) {
 			if !yield(k) {
 				return
 			}
 		}
+	}
+}
+
+// ChangesSince is ChangedSince with what each key maps to in both tables, without looking any of them up.
+func (t Table[K, V]) ChangesSince(old Table[K, V]) iter.Seq2[K, Delta[V]] {
+	return func(yield func(K, Delta[V]) bool) {
+		if len(t.chunks) > 0 && len(t.chunks) == len(old.chunks) && &t.chunks[0] == &old.chunks[0] {
+			return // the same table
+		}
+		was, is := cursor[K, V]{t: old}, cursor[K, V]{t: t}
+		for {
+			skipShared(&was, &is)
+			o, n := was.entry(), is.entry()
+			switch {
+			case o == nil && n == nil:
+				return
+			case o != nil && n != nil && o.key == n.key:
+				was.next()
+				is.next()
+				if !yield(n.key, Delta[V]{Was: &o.value, Is: &n.value}) {
+					return
+				}
+			case n == nil || o != nil && o.key < n.key:
+				was.next()
+				if !yield(o.key, Delta[V]{Was: &o.value}) {
+					return
+				}
+			default:
+				is.next()
+				if !yield(n.key, Delta[V]{Is: &n.value}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// skipShared leaves out the chunks that both walks are at the beginning of. A walk in key order comes to the beginning of
+// a shared chunk in both tables at the same time.
+func skipShared[K cmp.Ordered, V any](a, b *cursor[K, V]) {
+	for a.index == 0 && b.index == 0 && a.chunk < len(a.t.chunks) && b.chunk < len(b.t.chunks) && &a.t.chunks[a.chunk][0] == &b.t.chunks[b.chunk][0] {
+		a.chunk++
+		b.chunk++
 	}
 }
 

@@ -115,3 +115,64 @@ func TestAllStopsWhenTheLoopEnds(t *testing.T) {
 		}
 	}
 }
+
+func TestChangesOfATableNameEveryDifferenceOnceInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		start := rapid.MapOfN(rapid.IntRange(0, 700), rapid.StringN(0, 2, -1), 0, 400).Draw(t, "start")
+		versions := []oracle{{}, {NewTable(start), start}}
+		key := rapid.OneOf(rapid.IntRange(0, 40), rapid.IntRange(0, 700))
+		for range rapid.IntRange(0, 100).Draw(t, "changes") {
+			from := versions[rapid.IntRange(1, len(versions)-1).Draw(t, "from")]
+			if rapid.Bool().Draw(t, "put") {
+				versions = append(versions, from.with(key.Draw(t, "key"), rapid.StringN(0, 2, -1).Draw(t, "value")))
+			} else {
+				versions = append(versions, from.without(key.Draw(t, "key")))
+			}
+		}
+		pick := rapid.IntRange(0, len(versions)-1)
+		for range 20 {
+			checkChanges(t, versions[pick.Draw(t, "old")], versions[pick.Draw(t, "new")])
+		}
+	})
+}
+
+func checkChanges(t *rapid.T, old, new oracle) {
+	told := map[int]bool{}
+	last := -1
+	for k, d := range new.table.ChangesSince(old.table) {
+		if k <= last {
+			t.Fatalf("%d after %d", k, last)
+		}
+		last, told[k] = k, true
+		was, had := old.want[k]
+		is, has := new.want[k]
+		if had != (d.Was != nil) || has != (d.Is != nil) || had && *d.Was != was || has && *d.Is != is {
+			t.Fatalf("%d: said to change from %v to %v, want %q (%v) to %q (%v)", k, d.Was, d.Is, was, had, is, has)
+		}
+	}
+	for k := range 701 {
+		was, had := old.want[k]
+		is, has := new.want[k]
+		if (had != has || was != is) && !told[k] {
+			t.Fatalf("%d changed from %q (%v) to %q (%v), untold", k, was, had, is, has)
+		}
+	}
+}
+
+func TestAChangeOfOneEntryIsFoundWithoutReadingTheRest(t *testing.T) {
+	m := map[int]int{}
+	for i := range 10000 {
+		m[i] = i
+	}
+	old := NewTable(m)
+	n := 0
+	for range old.With(5000, 0).ChangesSince(old) {
+		n++
+	}
+	if n == 0 || n > chunkSize {
+		t.Errorf("%d entries were looked at", n)
+	}
+	for k := range old.ChangesSince(old) {
+		t.Errorf("a table differs from itself in %d", k)
+	}
+}

@@ -242,12 +242,12 @@ func (h *Hypervisor) Capacity(ctx context.Context) (local.Capacity, error) {
 
 // process returns the live process p.
 func (s *Server) process(p guard.Process) *QEMU {
-	for _, q := range s.qemus {
-		if q.Process == p {
-			return q
-		}
+	// They are in the order of their numbers: spawn hands out ever higher ones.
+	i, ok := slices.BinarySearchFunc(s.qemus, p.PID, func(q *QEMU, pid int) int { return q.Process.PID - pid })
+	if !ok || s.qemus[i].Process != p {
+		return nil
 	}
-	return nil
+	return s.qemus[i]
 }
 
 // uuidOf returns the UUID that a domain definition names.
