@@ -20,12 +20,12 @@ type promiser struct {
 	why  string
 	hold time.Duration
 	life string
-	hang bool
+	hang <-chan struct{} // no answer before it is closed
 }
 
-func (p *promiser) Promise(ctx context.Context, incarnation string, hold time.Duration) (bool, string) {
-	if p.hang {
-		<-ctx.Done()
+func (p *promiser) Promise(_ context.Context, incarnation string, hold time.Duration) (bool, string) {
+	if p.hang != nil {
+		<-p.hang
 	}
 	p.life, p.hold = incarnation, hold
 	return p.why == "", p.why
@@ -73,7 +73,9 @@ func TestPromisesAreAskedForAndGivenOverTheMesh(t *testing.T) {
 
 func TestASilentOrUnknownServerPromisesNothing(t *testing.T) {
 	s := newSite(t)
-	s.promising("srv-2", &promiser{hang: true})
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	s.promising("srv-2", &promiser{hang: over})
 	p := s.peers("srv-1", &machine{})
 	for _, id := range []pool.ServerID{"srv-2", "srv-9"} {
 		if ok, _, err := p.AskPromise(within(t, 300*time.Millisecond), id, time.Second); ok || err == nil {

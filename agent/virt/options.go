@@ -49,7 +49,7 @@ func (o Options) complete() Options {
 	setDefault(&o.RunDir, "/run/libvirt/qemu")
 	setDefault(&o.CallLimit, 5*time.Second)
 	setDefault(&o.StartLimit, 25*time.Second)
-	setDefault(&o.Settle, 2*time.Second)
+	setDefault(&o.Settle, 5*time.Second)
 	setDefault(&o.Reread, time.Minute)
 	setDefault(&o.KeepAlive, 3*time.Second)
 	setDefault(&o.KeepAliveCount, 3)
