@@ -27,7 +27,7 @@ PKGS ?= ./...
 LAB  ?= auto
 # Searches run in full without the race detector, which makes them ten times
 # slower, and briefly (-short) with it.
-HEAVY := ^$(MODULE)/(agent/sim|test/scenarios)(/|$$)
+SIMULATED := ^$(MODULE)/(agent/sim|test/scenarios)(/|$$)
 # go test, its JSON kept in the results folder for the requirements check.
 # Usage: $(call gotest,name,flags and packages)
 gotest = mkdir -p $(RESULTS) && gotestsum --format $(if $(V),testname,pkgname) --format-hide-empty-pkg \
@@ -132,13 +132,14 @@ lint-tidy:
 
 .PHONY: unit
 unit: tools ## unit, property and embedded-etcd tests with the race detector
-	@all=$$($(GO) list -tags $(TAGS) $(PKGS)); \
-	light=$$(grep -Ev '$(HEAVY)' <<<"$$all" || true); \
-	heavy=$$(grep -E '$(HEAVY)' <<<"$$all" || true); \
-	failed=0; \
-	if [ -n "$$light" ]; then $(call gotest,unit,-race -timeout=10m $$light) || failed=1; fi; \
-	if [ -n "$$heavy" ]; then $(call gotest,unit-race,-race -short -timeout=10m $$heavy) || failed=1; fi; \
-	if [ -n "$$heavy" ]; then $(call gotest,unit-search,-timeout=20m $$heavy) || failed=1; fi; \
+	@packages=$$($(GO) list -tags $(TAGS) $(PKGS) | grep -Ev '$(SIMULATED)'); \
+	$(call gotest,unit,-race -timeout=10m $$packages)
+
+.PHONY: sim-test
+sim-test: tools ## the simulator: scenarios and a share of the search, and a shorter run with the race detector
+	@packages=$$($(GO) list -tags $(TAGS) $(PKGS) | grep -E '$(SIMULATED)'); failed=0; \
+	$(call gotest,sim-race,-race -short -timeout=30m $$packages) || failed=1; \
+	$(call gotest,sim,-timeout=30m $$packages) || failed=1; \
 	exit $$failed
 
 .PHONY: requirements
