@@ -89,7 +89,7 @@ func (b *demoBed) try(e example) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
 	defer cancel()
 	line := strings.Replace(e.line, "127.0.0.1:7400", b.agents[0], 1)
-	endless := strings.Contains(line, "/WatchPool") || strings.Contains(line, "/WatchEvents")
+	endless := strings.Contains(line, "/WatchPool") || strings.Contains(line, "/WatchEvents") || strings.Contains(line, "/WatchFigures")
 	if endless && !strings.Contains(line, "-max-time") {
 		line = strings.Replace(line, "grpcurl ", "grpcurl -max-time 1 ", 1)
 	}

@@ -69,6 +69,8 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		FormerSession: lease.FormerState{Path: filepath.Join(c.StateDir, "handed-over.json"), BootID: boot, HostUUID: lease.FirmwareUUID()},
 		Hypervisor:    hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
+		Load:        load{hv},
+		Figures:     peers,
 		Machine:     machine,
 		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
@@ -82,6 +84,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	registerServices(srv, agent)
 	answers := mesh.NewServer(pool.ServerID(c.Server), version.Version, func() string { return agent.Snapshot().Config.Incarnation }, h)
 	answers.UsePromises(agent)
+	answers.UseFigures(agent.Meter())
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))

@@ -92,7 +92,9 @@ type Config struct {
 	CheckTTL func(ttl time.Duration) error
 	// Failsafe tells whether this server's VMs run on while etcd cannot be reached; nil: nobody knows.
 	Failsafe func() (pb.Failsafe, string)
-	Log      *slog.Logger
+	// Figures hears how busy the members are; nil: nobody does.
+	Figures Figures
+	Log     *slog.Logger
 }
 
 // Server implements the services. Create it with New.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/figures"
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/mesh/tunnel"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -46,6 +47,8 @@ type Server struct {
 	gate Gate
 	// promiser answers who asks for promises; nil without UsePromises.
 	promiser Promiser
+	// meter measures this server; nil without UseFigures.
+	meter *figures.Meter
 }
 
 // NewServer returns the answering side of one agent.

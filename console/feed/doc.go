@@ -6,6 +6,8 @@
 // that grows and is drawn at random; what was merged before stays, and is called stale until a snapshot at least as
 // new has arrived. An agent that lags behind what was seen already is never shown as the present.
 //
+// Live figures come beside it, from the same agent and only while its stream lives; without them nothing else changes.
+//
 // The decisions are in a state machine without clocks and goroutines (machine.go); Feed is the thin shell around it.
 // Caller sends one request and names the outcome: it never repeats a change. The package knows no terminal.
 package feed

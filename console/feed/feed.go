@@ -21,6 +21,8 @@ type Update struct {
 	Link Link
 	// Back is set once after a stream was lost and found again.
 	Back *Return
+	// Figures are those since the last update, oldest first.
+	Figures []Figures
 }
 
 // Source opens streams of a pool. *rpc.Client behind the generated client is one: it asks the agents in turn.
@@ -46,6 +48,8 @@ type Feed struct {
 	m  machine
 	// told: nothing has changed since the last Next.
 	told bool
+	// figures nobody has taken yet.
+	figures []Figures
 }
 
 // New returns a feed that does nothing until Run.
@@ -104,9 +108,17 @@ func (f *Feed) stream(ctx context.Context) error {
 			cancel()
 		}
 	}()
+	measured := make(chan struct{})
+	go func() {
+		defer close(measured)
+		if src, ok := f.source.(FigureSource); ok {
+			f.followFigures(ctx, src)
+		}
+	}()
 	err = f.receive(s)
 	cancel()
 	<-watched
+	<-measured
 	select {
 	case <-gaveUp:
 		f.source.Avoid()
@@ -206,7 +218,9 @@ func (f *Feed) next(ctx context.Context, last time.Time) (Update, error) {
 		return Update{}, errTold
 	}
 	f.told = true
-	return Update{View: f.m.view, Link: f.m.link, Back: f.m.takeReturn()}, nil
+	figures := f.figures
+	f.figures = nil
+	return Update{View: f.m.view, Link: f.m.link, Back: f.m.takeReturn(), Figures: figures}, nil
 }
 
 // errTold says that a wake-up came with nothing new.

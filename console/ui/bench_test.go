@@ -39,7 +39,17 @@ func newBench(t testing.TB, snap *pb.Snapshot, w, h int) *bench {
 		Look:  Look{Theme: "default", Profile: termenv.Ascii, ASCII: true}, Pool: Pool{Name: "prod-a", Label: "PROD"}, Width: w, Height: h, Start: b.now,
 	})
 	b.snapshot(snap)
+	b.figures(snap, 40)
 	return b
+}
+
+// figures tells n measurements, the last of them just now.
+func (b *bench) figures(snap *pb.Snapshot, n int) {
+	var all []feed.Figures
+	for i := range n {
+		all = append(all, feed.Figures{At: b.now.Add(-time.Duration(n-1-i) * figuresEvery), Message: fakepool.Figures(snap, i)})
+	}
+	b.news(feed.Update{View: b.merger.View(), Link: b.link, Figures: all})
 }
 
 // cannedReplies answer the questions of previews.

@@ -77,11 +77,16 @@ func (l *lines) gap()                   { *l = append(*l, nil) }
 func (l *lines) head(s string)          { l.add(title, s) }
 func (l *lines) fact(name, text string) { l.toned(name, text, plain) }
 func (l *lines) toned(name, text string, t tone) {
-	const w = 13
 	if text == "" {
 		return
 	}
-	*l = append(*l, []piece{{dim, name + strings.Repeat(" ", max(w-cells(name), 1))}, {t, text}})
+	*l = append(*l, []piece{{dim, factName(name)}, {t, text}})
+}
+
+// factName is what stands before a fact.
+func factName(name string) string {
+	const w = 13
+	return name + strings.Repeat(" ", max(w-cells(name), 1))
 }
 
 // wrapped breaks lines that are wider than w, indenting what follows under the last piece.

@@ -114,7 +114,7 @@ func (t term) holds(m *Model, k *kind, row any) bool {
 	s = strings.ToLower(s)
 	var n float64
 	if c.num != nil {
-		n = c.num(row)
+		n = c.num(m, row)
 	} else if q, ok := quantity(s); ok {
 		n = q
 	}

@@ -186,7 +186,7 @@ func (m *Model) freezeDisplay() {
 		m.say(accent, "the display goes on%s", prefixed(": ", d))
 		return
 	}
-	m.still = m.view
+	m.still, m.stillSince = m.view, m.now
 }
 
 func prefixed(prefix, s string) string {

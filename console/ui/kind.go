@@ -37,7 +37,7 @@ type column struct {
 	live bool
 	cell func(m *Model, row any) (string, tone)
 	// num is for sorting and comparing; nil: by its text.
-	num func(row any) float64
+	num func(m *Model, row any) float64
 }
 
 // col makes a column of things of type T.
@@ -54,7 +54,7 @@ func col[T any](name, key string, width, drop int, cell func(m *Model, x T) (str
 // number has a column sorted and compared by a number, and aligned right.
 func number[T any](c column, num func(x T) float64) column {
 	c.right = true
-	c.num = func(row any) float64 {
+	c.num = func(_ *Model, row any) float64 {
 		x, ok := row.(T)
 		if !ok {
 			return 0
@@ -271,7 +271,7 @@ func (l *list) order(m *Model, v *feed.View, ids []string) {
 		for _, id := range ids {
 			row := l.kind.row(m, v, id)
 			if c.num != nil {
-				keys[id] = key{n: c.num(row)}
+				keys[id] = key{n: c.num(m, row)}
 			} else {
 				s, _ := c.cell(m, row)
 				keys[id] = key{s: s}

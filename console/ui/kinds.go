@@ -82,6 +82,8 @@ func init() {
 	vmKind.cols = vmColumns()
 	vmKind.more = []column{
 		col("", "priority", 0, 0, func(_ *Model, v *pb.VMView) (string, tone) { return word(v.GetVm().GetPriority()), plain }),
+		number(col("", "cpus", 0, 0, func(_ *Model, v *pb.VMView) (string, tone) { return fmt.Sprint(v.GetVm().GetCpus()), plain }),
+			func(v *pb.VMView) float64 { return float64(v.GetVm().GetCpus()) }),
 		col("", "home", 0, 0, func(_ *Model, v *pb.VMView) (string, tone) { return v.GetHome().GetServer(), plain }),
 		col("", "apart", 0, 0, func(_ *Model, v *pb.VMView) (string, tone) { return v.GetVm().GetApart(), plain }),
 		col("", "together", 0, 0, func(_ *Model, v *pb.VMView) (string, tone) { return v.GetVm().GetTogether(), plain }),
@@ -117,10 +119,8 @@ func serverColumns() []column {
 		live(number(col("VMS", "vms", 4, 3, func(_ *Model, s *pb.ServerView) (string, tone) {
 			return fmt.Sprint(s.GetVms()), plain
 		}), func(s *pb.ServerView) float64 { return float64(s.GetVms()) })),
-		live(number(col("CPU", "cpu", 18, 5, func(m *Model, s *pb.ServerView) (string, tone) {
-			return m.usage(int64(s.GetCpusUsed()), int64(s.GetMember().GetCpus()), s)
-		}), func(s *pb.ServerView) float64 { return share(int64(s.GetCpusUsed()), int64(s.GetMember().GetCpus())) })),
-		live(number(col("MEM", "mem", 18, 4, func(m *Model, s *pb.ServerView) (string, tone) {
+		busiest(live(col("CPU", "cpu", 18, 4, func(m *Model, s *pb.ServerView) (string, tone) { return m.hostUsage(s.GetServer().GetId(), cpuOf) }))),
+		live(number(col("MEM", "mem", 18, 5, func(m *Model, s *pb.ServerView) (string, tone) {
 			return m.usage(s.GetMemoryUsedBytes(), s.GetMember().GetMemoryBytes()-s.GetServer().GetReservedMemoryBytes(), s)
 		}), func(s *pb.ServerView) float64 {
 			return share(s.GetMemoryUsedBytes(), s.GetMember().GetMemoryBytes()-s.GetServer().GetReservedMemoryBytes())
@@ -141,10 +141,16 @@ func vmColumns() []column {
 		fitted(col("SERVER", "server", 0, 2, func(_ *Model, v *pb.VMView) (string, tone) { return dash(vmServer(v)), plain }), 6, 16, serverNames),
 		live(col("STATE", "state", 14, 0, func(m *Model, v *pb.VMView) (string, tone) { return m.vmState(v), vmTone(v.GetStatus()) })),
 		col("HA", "ha", 8, 3, func(m *Model, v *pb.VMView) (string, tone) { return haWord(v, m.shown().Config()) }),
-		number(col("CPU", "cpu", 3, 4, func(_ *Model, v *pb.VMView) (string, tone) { return fmt.Sprint(v.GetVm().GetCpus()), plain }),
-			func(v *pb.VMView) float64 { return float64(v.GetVm().GetCpus()) }),
+		busiest(live(col("CPU", "cpu", 4, 4, func(m *Model, v *pb.VMView) (string, tone) { return m.vmCPU(v) }))),
 		number(col("MEM", "mem", 6, 5, func(_ *Model, v *pb.VMView) (string, tone) { return size(v.GetVm().GetMemoryBytes()), plain }),
 			func(v *pb.VMView) float64 { return float64(v.GetVm().GetMemoryBytes()) }),
+		col("2 MIN", "", 10, 8, func(m *Model, v *pb.VMView) (string, tone) {
+			x := m.vmLoadOf(v)
+			if x == nil {
+				return "", dim
+			}
+			return m.spark(&x.cpuTrend, x.at, 10), bar
+		}),
 		live(col("NOTE", "note", 0, 6, func(m *Model, v *pb.VMView) (string, tone) {
 			return m.vmNote(v), dimUnless(vmTone(v.GetStatus()) == bad, plain)
 		})),
@@ -180,6 +186,23 @@ func eventColumns() []column {
 		col("EVENT", "text", 0, 0, func(_ *Model, e *pb.Event) (string, tone) { return e.GetText(), eventTone(e) }),
 		col("BY", "by", 14, 3, func(_ *Model, e *pb.Event) (string, tone) { return person(e.GetActor()), dim }),
 	}
+}
+
+// busiest sorts and compares a column by measured CPU.
+func busiest(c column) column {
+	c.right = true
+	c.num = func(m *Model, row any) float64 {
+		switch x := row.(type) {
+		case *pb.VMView:
+			return m.measuredCPU(x)
+		case *pb.ServerView:
+			if l := m.load.servers[x.GetServer().GetId()]; l != nil && l.cpu != none && m.fresh(l.gauged) {
+				return float64(l.cpu)
+			}
+		}
+		return -1
+	}
+	return c
 }
 
 // eventTone colours an event by what its code says.

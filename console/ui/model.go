@@ -40,9 +40,12 @@ type Model struct {
 	view      *feed.View
 	link      feed.Link
 	still     *feed.View // the display is frozen at this view
-	index     index
-	me        *pb.WhoAmIResponse
-	capacity  knowledge[*pb.Capacity]
+	// stillSince is when it was.
+	stillSince time.Time
+	index      index
+	me         *pb.WhoAmIResponse
+	capacity   knowledge[*pb.Capacity]
+	load       loads
 
 	screen  screen
 	lists   map[screen]*list

@@ -17,7 +17,7 @@ func (m *Model) drawOverview(r region) {
 		return
 	}
 	below := max(r.h/3, 6)
-	side := min(max(r.w*2/5, 46), 80)
+	side := min(max(r.w*36/100, 42), 80)
 	top := r.rows(0, r.h-below)
 	left := top.sub(0, 0, r.w-side-1, top.h)
 	n := min(len(m.lists[overview].ids)+2, left.h-4)
@@ -67,7 +67,7 @@ func (m *Model) counts(w int) lines {
 			used += n
 		}
 	}
-	return l
+	return append(l, m.poolTrend(w)...)
 }
 
 // overviewText is what is wrong, what changes, and whether a server may be lost.

@@ -112,14 +112,18 @@ type glyphs struct {
 	cornerBL, cornerBR    string
 	cursor, mark, leader  string
 	live, delayed, halted string
+	// sparks are heights, from nothing to all.
+	sparks []string
 }
 
 func glyphsOf(l Look) glyphs {
 	g := glyphs{
 		full: "#", empty: "-", over: "!", vertical: "|", horizontal: "-", cornerTL: "+", cornerTR: "+", cornerBL: "+", cornerBR: "+",
 		cursor: ">", mark: "+", leader: "*", live: "*", delayed: "~", halted: "!",
+		sparks: []string{".", "-", "=", "+", "*", "#"},
 	}
 	if !l.ASCII {
+		g.sparks = []string{"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"}
 		g.full, g.empty, g.vertical, g.horizontal = "█", "░", "│", "─"
 		g.cornerTL, g.cornerTR, g.cornerBL, g.cornerBR = "┌", "┐", "└", "┘"
 	}

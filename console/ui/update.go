@@ -85,10 +85,12 @@ func (l *list) follow(server string) {
 func (m *Model) news(u feed.Update) {
 	m.link = u.Link
 	if u.View == nil || u.View == m.view {
+		m.measured(u.Figures)
 		return
 	}
 	before := m.view
 	m.view = u.View
+	m.measured(u.Figures)
 	if old, now := before.Leader(), u.View.Leader(); before != nil && now != "" && old != now {
 		if old == "" {
 			old = m.leaderWas

@@ -19,10 +19,10 @@ var anywhere = []string{"pkg/clock", "pkg/version"}
 // below agent. Source: docs/architecture.md, "Who may import whom".
 var mayImport = map[string][]string{
 	"agent":        {"agent/*", "pkg/*", "proto"},
-	"agent/api":    {"pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
-	"agent/app":    {"agent/api", "agent/failsafe", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/plan", "pkg/store", "pkg/pool", "proto"},
+	"agent/api":    {"agent/figures", "pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
+	"agent/app":    {"agent/api", "agent/failsafe", "agent/figures", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/plan", "pkg/store", "pkg/pool", "proto"},
 	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/store", "pkg/pool", "proto"},
-	"agent/mesh":   {"agent/api", "agent/local", "pkg/pki", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
+	"agent/mesh":   {"agent/api", "agent/figures", "agent/local", "pkg/pki", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
 	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
 	"agent/leader": {"pkg/plan", "pkg/pool"},
 	"agent/local":  {"agent/guard", "pkg/pool"}, // guard's words: Process, Lease, Held
@@ -31,6 +31,8 @@ var mayImport = map[string][]string{
 	"agent/virt":   {"agent/local", "agent/guard", "pkg/pool"}, // the words of local.Hypervisor
 	"agent/fence":  {"pkg/pool"},
 	"agent/logind": {"pkg/pool"},
+	// local's words: Usage, Job. Figures are messages from where they are measured to who shows them.
+	"agent/figures": {"agent/local", "pkg/pool", "proto"},
 	// guard's words: Client, Lease.
 	"agent/failsafe": {"agent/guard", "pkg/pool"},
 	"agent/sim":      {"agent/*", "pkg/*", "proto"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/figures"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/sim"
@@ -24,6 +25,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	"github.com/holdfast-ha/holdfast/pkg/version"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
 // crew runs real agents in goroutines and real guards in the paced world. Its methods that begin with Start and Stop
@@ -120,7 +122,7 @@ func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world
 	c.mu.Unlock()
 	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, app.Edges{
 		Clock: clock.Real(), Store: g, Leases: g, LeaseState: state, Hypervisor: hyper, Needs: hyper, Drifts: hyper, Capacity: hyper.Capacity,
-		Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Peers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
+		Load: hyper, Figures: &peers{c, s.Name}, Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Peers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
 		CanLoseOne: func(context.Context) error { return nil }, Log: c.log.With("server", s.Name),
 	})
 	if err != nil {
@@ -251,7 +253,10 @@ type peers struct {
 	self string
 }
 
-var _ api.Servers = (*peers)(nil)
+var (
+	_ api.Servers   = (*peers)(nil)
+	_ figures.Peers = (*peers)(nil)
+)
 
 func (m *peers) hyper(server pool.ServerID) (*world.Outside, error) {
 	m.c.mu.Lock()
@@ -321,4 +326,19 @@ func (m *peers) Inspect(ctx context.Context, server pool.ServerID, xml string, n
 func (m *peers) Lookup(_ context.Context, server pool.ServerID, _ string) (api.FoundDomain, bool, error) {
 	_, err := m.hyper(server)
 	return api.FoundDomain{}, false, err
+}
+
+// Figures implements figures.Peers. A cut ends it at the next measurement.
+func (m *peers) Figures(ctx context.Context, server pool.ServerID, take func(*pb.ServerFigures)) error {
+	a, err := m.agent(server)
+	if err != nil {
+		return err
+	}
+	return a.Meter().Stream(ctx, func(f *pb.ServerFigures) error {
+		if again, err := m.agent(server); err != nil || again != a {
+			return fmt.Errorf("server %s does not answer: %w", server, pool.ErrUnavailable)
+		}
+		take(f)
+		return nil
+	})
 }

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/local"
@@ -24,6 +25,10 @@ type Outside struct {
 	proc    *vtime.Proc
 	h       *Hypervisor
 	changed clock.Signal
+	// cpu is what its VMs had used when the server's load was read last, and spent what they used all together; they
+	// belong to the scheduler.
+	cpu   map[pool.VMID]time.Duration
+	spent time.Duration
 }
 
 // Outside returns the edge for process p. Call it in Paced.Do.
