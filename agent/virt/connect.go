@@ -176,6 +176,7 @@ func (l *eventLink) drop(a *Adapter) {
 
 func (a *Adapter) setUp(version string) {
 	a.calls.renew()
+	a.records.reconnected()
 	a.mu.Lock()
 	a.down, a.version, a.stale = nil, version, true
 	a.monitorsTried = false           // so may its security module's rules

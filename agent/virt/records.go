@@ -52,10 +52,12 @@ type records struct {
 	mu     sync.Mutex
 	byName map[string]*record
 	dirty  map[string]bool
+	// owed holds the domains, by name with their UUIDs, that were forgotten before libvirt's word of their end came.
+	owed map[string]string
 }
 
 func newRecords() *records {
-	return &records{byName: map[string]*record{}, dirty: map[string]bool{}}
+	return &records{byName: map[string]*record{}, dirty: map[string]bool{}, owed: map[string]string{}}
 }
 
 // seen is one active domain as libvirt shows it. qemu is zero if no process was found.
@@ -144,6 +146,10 @@ func (r *records) stopped(name, uuid string, s stop, now pool.Instant) {
 	defer r.mu.Unlock()
 	r.dirty[name] = true
 	rec := r.byName[name]
+	if r.owed[name] == uuid {
+		delete(r.owed, name)
+		return
+	}
 	if rec == nil {
 		// It came and went between two readings; keep how it ended.
 		rec = &record{name: name, uuid: uuid}
@@ -158,12 +164,13 @@ func (r *records) stopped(name, uuid string, s stop, now pool.Instant) {
 	}
 }
 
-// shutdown notes who began to power a domain off.
+// shutdown notes who began to power a domain off. The process may have been seen dead before the event came: until libvirt
+// says that the run has stopped, the event is about it.
 func (r *records) shutdown(name string, by power) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dirty[name] = true
-	if rec := r.byName[name]; rec != nil && !rec.ended {
+	if rec := r.byName[name]; rec != nil && rec.stop == nil {
 		rec.asked = by
 	}
 }
@@ -183,6 +190,7 @@ func (r *records) started(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dirty[name] = true
+	delete(r.owed, name)
 	if rec := r.byName[name]; rec != nil && !rec.ended {
 		rec.stop, rec.asked, rec.panicked = nil, powerNone, false
 	}
@@ -254,8 +262,18 @@ func (r *records) forget(name string) bool {
 	if rec == nil || !rec.ended {
 		return false
 	}
+	if rec.stop == nil {
+		r.owed[name] = rec.uuid
+	}
 	delete(r.byName, name)
 	return true
+}
+
+// reconnected notes that libvirt's word of earlier ends will not come any more.
+func (r *records) reconnected() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.owed)
 }
 
 // diskPaths returns the disks of the domains that carry a marker.

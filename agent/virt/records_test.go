@@ -47,6 +47,11 @@ func TestEndOfADomainIsReportedWithItsReasonUntilForgotten(t *testing.T) {
 			r.stopped("vm", "u", guest, 5)
 			r.processEnded(first, 6)
 		}, local.ExitDestroyed, false},
+		"signal to QEMU, told late": {func(r *records) {
+			r.processEnded(first, 5)
+			r.shutdown("vm", powerHost)
+			r.stopped("vm", "u", guest, 6)
+		}, local.ExitDestroyed, false},
 		"panic": {func(r *records) {
 			r.panickedNow("vm")
 			r.stopped("vm", "u", stop{exit: local.ExitCrashed}, 5)
@@ -69,6 +74,38 @@ func TestEndOfADomainIsReportedWithItsReasonUntilForgotten(t *testing.T) {
 		r.forget("vm")
 		if all := r.list(9, settle, true); len(all) != 0 {
 			t.Errorf("%s: not forgotten: %+v", name, all)
+		}
+	}
+}
+
+func TestWordOfAnEndThatWasForgottenAlreadyChangesNothing(t *testing.T) {
+	guest := stop{exit: local.ExitGuest, detail: "off"}
+	forgotten := func() *records {
+		r := newRecords()
+		r.observe(running(first))
+		r.shutdown("vm", powerGuest)
+		r.processEnded(first, 5)
+		r.forget("vm")
+		return r
+	}
+	r := forgotten()
+	r.stopped("vm", "u", guest, 6)
+	if all := r.list(7, settle, true); len(all) != 0 {
+		t.Errorf("the same end is told twice: %+v", all)
+	}
+	r.stopped("vm", "u", guest, 8)
+	if d := only(t, r, 9, true); d.State != local.DomainGone {
+		t.Errorf("a later run that came and went: %+v", d)
+	}
+	for name, between := range map[string]func(*records){
+		"a new run":        func(r *records) { r.started("vm") },
+		"a new connection": (*records).reconnected,
+	} {
+		r := forgotten()
+		between(r)
+		r.stopped("vm", "u", guest, 6)
+		if d := only(t, r, 9, true); d.State != local.DomainGone {
+			t.Errorf("%s: %+v", name, d)
 		}
 	}
 }
