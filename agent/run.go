@@ -27,6 +27,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	"github.com/holdfast-ha/holdfast/pkg/store"
 	"github.com/holdfast-ha/holdfast/pkg/version"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
@@ -72,6 +73,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		Load:        load{hv},
 		Figures:     peers,
 		Machine:     machine,
+		Authority: &setup.Identities{ServiceOptions: setup.ServiceOptions{Settings: c, Store: store.New(db.kv, store.NewKeys(c.Pool)), Clock: clk, Log: log}, Leases: db.kv},
 		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
 		Ready:    func(ctx context.Context) error { return db.check(ctx, origin) },
@@ -80,7 +82,10 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	srv := grpc.NewServer(rpc.ServerOptions(id.Server(true))...)
+	entrance := rpc.NewGate(rpc.ServeLimits{}, func(id pki.Identity) bool {
+		return agent.Snapshot().Revokes(id.Serial, id.Role.Machine(), id.Name, id.Issued)
+	})
+	srv := grpc.NewServer(entrance.Options(id.Server(true))...)
 	registerServices(srv, agent)
 	answers := mesh.NewServer(pool.ServerID(c.Server), version.Version, func() string { return agent.Snapshot().Config.Incarnation }, h)
 	answers.UsePromises(agent)
@@ -88,14 +93,32 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
-	return serveAndRun(ctx, c.Listen, srv, agent, []runner{hv.Run, db.run, machine.Run,
+	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run,
+		func(ctx context.Context) error { return keepRevocations(ctx, agent, entrance, clk) },
 		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) }}, log)
 }
 
 type runner = func(context.Context) error
 
+// keepRevocations ends the streams of certificates that are revoked, as soon as this agent reads of it.
+func keepRevocations(ctx context.Context, agent *app.Agent, entrance *rpc.Gate, clk clock.Clock) error {
+	sig := clk.NewSignal()
+	defer agent.Subscribe(sig)()
+	seen := agent.Snapshot().Revocations
+	for ctx.Err() == nil {
+		now := agent.Snapshot().Revocations
+		for range now.ChangedSince(seen) {
+			entrance.Recheck()
+			break
+		}
+		seen = now
+		sig.Wait(ctx, -1)
+	}
+	return ctx.Err()
+}
+
 // serveAndRun serves the API and runs the agent and what it needs beside it. The first that fails ends all.
-func serveAndRun(ctx context.Context, listen string, srv *grpc.Server, agent *app.Agent, beside []runner, log *slog.Logger) error {
+func serveAndRun(ctx context.Context, listen string, entrance *rpc.Gate, srv *grpc.Server, agent *app.Agent, beside []runner, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", listen, err)
@@ -108,7 +131,7 @@ func serveAndRun(ctx context.Context, listen string, srv *grpc.Server, agent *ap
 		start(f)
 	}
 	start(agent.Run)
-	start(func(context.Context) error { return srv.Serve(listener) })
+	start(func(context.Context) error { return srv.Serve(entrance.Listen(listener)) })
 	log.Info("agent runs", "listen", listen, "version", version.String())
 
 	var failure error

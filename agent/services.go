@@ -2,11 +2,11 @@ package main
 
 import (
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -18,8 +18,7 @@ func registerServices(srv *grpc.Server, agent *app.Agent) {
 	pb.RegisterVMServiceServer(srv, api)
 	pb.RegisterOperationServiceServer(srv, api)
 	pb.RegisterEventServiceServer(srv, api)
-	h := health.NewServer()
-	h.SetServingStatus("holdfast.agent", healthpb.HealthCheckResponse_SERVING)
-	healthpb.RegisterHealthServer(srv, h)
+	pb.RegisterIdentityServiceServer(srv, api)
+	healthpb.RegisterHealthServer(srv, roleHealth{agent, clock.Real()})
 	reflection.RegisterV1(srv)
 }

@@ -53,10 +53,13 @@ func (s *Server) GetOperation(_ context.Context, r *pb.GetOperationRequest) (*pb
 }
 
 // eventFilter selects events; empty fields match all.
-type eventFilter struct{ server, vm, kind string }
+type eventFilter struct {
+	server, vm, kind string
+	audited          bool
+}
 
 func (f eventFilter) matches(e pool.Event) bool {
-	return (f.server == "" || f.server == string(e.Server)) && (f.vm == "" || f.vm == string(e.VM)) && (f.kind == "" || f.kind == e.Kind)
+	return (f.server == "" || f.server == string(e.Server)) && (f.vm == "" || f.vm == string(e.VM)) && (f.kind == "" || f.kind == e.Kind) && (!f.audited || e.Audit != nil)
 }
 
 // ListEvents lists events, oldest first.
@@ -68,7 +71,7 @@ func (s *Server) ListEvents(_ context.Context, r *pb.ListEventsRequest) (*pb.Lis
 	if r.GetLimit() < 0 {
 		return nil, fmt.Errorf("limit %d: must be 0 (all) or more: %w", r.GetLimit(), pool.ErrInvalid)
 	}
-	f := eventFilter{r.GetServer(), r.GetVm(), r.GetKind()}
+	f := eventFilter{r.GetServer(), r.GetVm(), r.GetKind(), r.GetAuditedOnly()}
 	resp := &pb.ListEventsResponse{Revision: int64(snap.Revision)}
 	for _, e := range snap.Events.All() {
 		if f.matches(e) {

@@ -77,6 +77,16 @@ type Definitions interface {
 	Parse(xml string) (Definition, error)
 }
 
+// Authority makes certificates of people and scripts.
+type Authority interface {
+	// CreateLogin makes a token for one certificate of that name and role. tag names the request, so that a repeated one
+	// makes no second token; "" makes one in any case. The token and its event are written together.
+	CreateLogin(ctx context.Context, name, role string, ttl time.Duration, m pool.Mark, tag string) (token string, expires time.Time, err error)
+	// Certify makes a certificate for the key of a signing request (PEM), and returns it with the trusted CAs and its
+	// serial number. issued is when it shall count as made.
+	Certify(csr []byte, name, role string, issued time.Time) (cert, ca []byte, serial string, err error)
+}
+
 // Config assembles a Server. All fields are required.
 type Config struct {
 	Server      pool.ServerID
@@ -90,6 +100,8 @@ type Config struct {
 	CanLoseOne func(ctx context.Context) error
 	// CheckTTL refuses a life-time of leases that this server's etcd or watchdog does not go with; nil: none does.
 	CheckTTL func(ttl time.Duration) error
+	// Authority makes certificates; nil: this pool has none (the demo).
+	Authority Authority
 	// Failsafe tells whether this server's VMs run on while etcd cannot be reached; nil: nobody knows.
 	Failsafe func() (pb.Failsafe, string)
 	// Figures hears how busy the members are; nil: nobody does.
@@ -104,6 +116,7 @@ type Server struct {
 	pb.UnimplementedVMServiceServer
 	pb.UnimplementedOperationServiceServer
 	pb.UnimplementedEventServiceServer
+	pb.UnimplementedIdentityServiceServer
 
 	cfg Config
 
@@ -183,7 +196,7 @@ func (s *Server) applyRetry(ctx context.Context, build func(*pool.Snapshot) (poo
 		if c.Empty() {
 			return nil
 		}
-		if _, err = s.cfg.Pool.Apply(ctx, c); !isStale(err) {
+		if _, err = s.cfg.Pool.Apply(ctx, s.audited(ctx, snap, c)); !isStale(err) {
 			return err
 		}
 		if err := s.cfg.Clock.Sleep(ctx, 20*time.Millisecond); err != nil {

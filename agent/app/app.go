@@ -57,6 +57,8 @@ type Edges struct {
 	Figures figures.Peers
 	// Definitions reads domain XML.
 	Definitions api.Definitions
+	// Authority makes certificates of operators; nil: this pool has none.
+	Authority api.Authority
 	// Passwords puts passwords back into definitions; nil: VMs start without.
 	Passwords Passwords
 	// CanLoseOne says whether the pool's etcd survives the loss of one server.
@@ -137,7 +139,7 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	}
 	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
-		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Failsafe: a.failsafeView, Figures: a.newFigures(), Log: e.Log})
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Authority: e.Authority, Failsafe: a.failsafeView, Figures: a.newFigures(), Log: e.Log})
 	return a, nil
 }
 
@@ -164,6 +166,12 @@ func (a *Agent) Snapshot() *pool.Snapshot { return a.data.Snapshot() }
 
 // Reachable reports whether etcd answered lately.
 func (a *Agent) Reachable() bool { return a.data.Reachable() }
+
+// Subscribe sets sig at each new snapshot until the returned function is called.
+func (a *Agent) Subscribe(sig clock.Signal) (cancel func()) { return a.data.Subscribe(sig) }
+
+// Leads reports whether this agent leads the pool now, as far as it knows.
+func (a *Agent) Leads() bool { return a.leading() }
 
 // Session returns this server's session; 0 while there is none.
 func (a *Agent) Session() pool.Session { return a.ID() }

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 	holdfastv1 "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
@@ -62,9 +63,13 @@ func (s *JoinService) Join(ctx context.Context, r *holdfastv1.JoinRequest) (*hol
 	if err != nil {
 		return nil, err
 	}
-	token, entry, err := s.token(ctx, r)
+	token, entry, err := s.token(ctx, r.GetTokenId(), r.GetSecret())
 	if err != nil {
 		return nil, err
+	}
+	if token.GetRole() != "" {
+		return nil, pool.Refuse("TOKEN_FOR_LOGIN", "use it with `holdfast login`; a token for a machine is made with `holdfast-agent token create`",
+			"this token gives %s a certificate, it admits no machine", token.GetName())
 	}
 	if r.GetProtocol() < MinProtocol {
 		return nil, pool.Refuse("AGENT_TOO_OLD", "upgrade the package on "+r.GetServer()+" and join again",
@@ -81,7 +86,7 @@ func (s *JoinService) Join(ctx context.Context, r *holdfastv1.JoinRequest) (*hol
 	if snap.Config.Incarnation == "" {
 		return nil, fmt.Errorf("the pool's policy cannot be read: %w", pool.ErrUnavailable)
 	}
-	cert, err := ca.Sign(r.GetCsr(), certificateFor(r), s.o.Clock.Wall(), 0)
+	cert, err := ca.Sign(r.GetCsr(), certificateFor(r), snap.IssueAt(true, r.GetServer(), s.o.Clock.Wall()), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -132,13 +137,13 @@ func (s *JoinService) checkRequest(r *holdfastv1.JoinRequest) error {
 }
 
 // token finds the caller's token and checks the secret.
-func (s *JoinService) token(ctx context.Context, r *holdfastv1.JoinRequest) (*holdfastv1.JoinToken, kv.KeyValue, error) {
+func (s *JoinService) token(ctx context.Context, id, secret string) (*holdfastv1.JoinToken, kv.KeyValue, error) {
 	unknown := pool.Refuse("TOKEN_UNKNOWN", "make a new one with `holdfast-agent token create` on a server of the pool",
 		"pool %s knows no such token: it has expired or was withdrawn", s.o.Settings.Pool)
-	if r.GetTokenId() == "" || strings.Contains(r.GetTokenId(), "/") {
+	if id == "" || strings.Contains(id, "/") {
 		return nil, kv.KeyValue{}, unknown
 	}
-	entry, ok, err := s.o.Store.Edge().Get(ctx, s.o.Store.Keys().Token(r.GetTokenId()))
+	entry, ok, err := s.o.Store.Edge().Get(ctx, s.o.Store.Keys().Token(id))
 	if err != nil {
 		return nil, entry, fmt.Errorf("read the token: %w", err)
 	}
@@ -149,7 +154,7 @@ func (s *JoinService) token(ctx context.Context, r *holdfastv1.JoinRequest) (*ho
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(entry.Value, &t); err != nil {
 		return nil, entry, &store.CorruptError{Key: entry.Key, Reason: "not a JoinToken"}
 	}
-	if subtle.ConstantTimeCompare(hash([]byte(r.GetSecret())), t.GetSecretHash()) != 1 {
+	if subtle.ConstantTimeCompare(hash([]byte(secret)), t.GetSecretHash()) != 1 {
 		return nil, entry, unknown // nothing to learn for somebody who guesses
 	}
 	return &t, entry, nil
@@ -207,6 +212,7 @@ func (s *JoinService) register(ctx context.Context, snap *pool.Snapshot, r *hold
 	} else {
 		txn.Then = append(txn.Then, keys.PutServer(pool.Server{ID: name, Address: r.GetAddress(), HostUUID: strings.ToLower(r.GetHostUuid()), Awaited: true}))
 	}
+	event.Audit = withAfter(rpc.AuditOf(ctx), "servers/"+r.GetServer(), map[string]string{"address": r.GetAddress(), "hostUuid": r.GetHostUuid(), "version": r.GetVersion()})
 	txn.Then = append(txn.Then, keys.PutEvent(event))
 	if s.o.Settings.Etcd.Mode == config.EtcdEmbedded {
 		seat := etcd.Seat{Name: r.GetServer(), PeerURL: r.GetEtcdPeerUrl(), ClientURL: r.GetEtcdClientUrl(), Witness: r.GetWitness()}

@@ -34,7 +34,9 @@ const (
 // Authority is the pool's CA with its key. Safe for concurrent use.
 type Authority struct {
 	Cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	// others are the CAs that are trusted beside it while one follows another.
+	others []*x509.Certificate
+	key    *ecdsa.PrivateKey
 }
 
 // Pair is a certificate chain and its key, as PEM.
@@ -70,9 +72,10 @@ func NewAuthority(poolName string, now time.Time) (*Authority, error) {
 	return &Authority{Cert: cert, key: key}, nil
 }
 
-// ParseAuthority reads a CA from PEM.
+// ParseAuthority reads a CA from PEM: of the certificates, the one that the key belongs to. The others are trusted, and
+// sign nothing.
 func ParseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
-	cert, err := ParseCert(certPEM)
+	certs, err := ParseChain(certPEM)
 	if err != nil {
 		return nil, fmt.Errorf("CA certificate: %w", err)
 	}
@@ -80,19 +83,50 @@ func ParseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("CA key: %w", err)
 	}
-	if !cert.IsCA || !key.PublicKey.Equal(cert.PublicKey) {
+	a := &Authority{key: key}
+	for _, c := range certs {
+		switch {
+		case !c.IsCA:
+			return nil, fmt.Errorf("the certificate of %q is no CA's: %w", c.Subject.CommonName, pool.ErrInvalid)
+		case a.Cert == nil && key.PublicKey.Equal(c.PublicKey):
+			a.Cert = c
+		default:
+			a.others = append(a.others, c)
+		}
+	}
+	if a.Cert == nil {
 		return nil, fmt.Errorf("CA certificate and key do not belong together: %w", pool.ErrInvalid)
 	}
-	return &Authority{Cert: cert, key: key}, nil
+	return a, nil
 }
 
-// PEM returns the CA as it is stored.
+// Trusting returns the same CA with others trusted beside it, each once.
+func (a *Authority) Trusting(others ...*x509.Certificate) *Authority {
+	b := &Authority{Cert: a.Cert, key: a.key}
+	for _, c := range others {
+		if !c.Equal(a.Cert) && !slices.ContainsFunc(b.others, c.Equal) {
+			b.others = append(b.others, c)
+		}
+	}
+	return b
+}
+
+// Trusted returns all CAs that are trusted, this one first.
+func (a *Authority) Trusted() []*x509.Certificate {
+	return append([]*x509.Certificate{a.Cert}, a.others...)
+}
+
+// PEM returns the CA as it is stored: its certificate, those that are trusted beside it, and its key.
 func (a *Authority) PEM() (Pair, error) {
 	key, err := encodeKey(a.key)
 	if err != nil {
 		return Pair{}, err
 	}
-	return Pair{Cert: encodeCert(a.Cert.Raw), Key: key}, nil
+	var certs []byte
+	for _, c := range a.Trusted() {
+		certs = append(certs, encodeCert(c.Raw)...)
+	}
+	return Pair{Cert: certs, Key: key}, nil
 }
 
 // Pin returns the fingerprint of this CA; see PinOf.

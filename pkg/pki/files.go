@@ -91,7 +91,8 @@ func RenewAt(cert *x509.Certificate) time.Time {
 	return cert.NotAfter.Add(-cert.NotAfter.Sub(cert.NotBefore) / 3)
 }
 
-// Renew exchanges a machine's key and certificate if they are due at now and reports whether it did. Name, role and
+// Renew exchanges a machine's key and certificate if they are due at now, or signed by another CA, and reports whether it
+// did. Name, role and
 // hosts stay as they were. Running processes take the new files up by themselves.
 func Renew(f Files, a *Authority, now time.Time) (bool, error) {
 	data, err := os.ReadFile(f.Cert)
@@ -102,7 +103,7 @@ func Renew(f Files, a *Authority, now time.Time) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.Cert, err)
 	}
-	if now.Before(RenewAt(old)) {
+	if now.Before(RenewAt(old)) && old.CheckSignatureFrom(a.Cert) == nil {
 		return false, nil
 	}
 	id, err := Of(old)
@@ -117,5 +118,9 @@ func Renew(f Files, a *Authority, now time.Time) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, Save(f, encodeCert(a.Cert.Raw), pair)
+	trusted, err := a.PEM()
+	if err != nil {
+		return false, err
+	}
+	return true, Save(f, trusted.Cert, pair)
 }

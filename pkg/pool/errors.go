@@ -11,6 +11,8 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrNotFound: no such server, VM, operation or event.
 	ErrNotFound = errors.New("not found")
+	// ErrGone: it was there, and is not kept any more; begin anew.
+	ErrGone = errors.New("not kept any more")
 	// ErrExists: the name or UUID is taken.
 	ErrExists = errors.New("already exists")
 	// ErrRefused: valid, but the pool's state forbids it now. See Refusal for the reason.
@@ -26,6 +28,26 @@ var (
 	// ErrLostSession: this server's session has ended.
 	ErrLostSession = errors.New("session lost")
 )
+
+// FieldError is an error about one field of a request, named as in the API: "server", "set[priority]".
+type FieldError struct {
+	Field string
+	err   error
+}
+
+// InField says in which field of a request err was found. nil stays nil.
+func InField(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &FieldError{field, err}
+}
+
+// Error is the error without the field, which its words name already.
+func (f *FieldError) Error() string { return f.err.Error() }
+
+// Unwrap returns the error without the field.
+func (f *FieldError) Unwrap() error { return f.err }
 
 // Refusal says why something cannot be done now and, where there is one, the way out. It is ErrRefused.
 type Refusal struct {

@@ -38,8 +38,8 @@ func CheckName(kind, name string) error {
 	if nameRE.MatchString(name) {
 		return nil
 	}
-	return fmt.Errorf("%s name %q: use 1 to 63 letters, digits, dots, dashes or underscores, the first a letter or digit: %w",
-		kind, printable(name), ErrInvalid)
+	return InField(kind, fmt.Errorf("%s name %q: use 1 to 63 letters, digits, dots, dashes or underscores, the first a letter or digit: %w",
+		kind, printable(name), ErrInvalid))
 }
 
 // printable replaces control characters, so that an error message cannot disturb a terminal.

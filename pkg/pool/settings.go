@@ -84,13 +84,13 @@ func apply[T any](all []setting[T], kind string, target *T, key, value string) e
 	for _, s := range all {
 		if s.key == key {
 			if err := s.set(target, value); err != nil {
-				return fmt.Errorf("%s=%s: %w (%s)", key, printable(value), err, s.help)
+				return InField("set["+key+"]", fmt.Errorf("%s=%s: %w (%s)", key, printable(value), err, s.help))
 			}
 			return nil
 		}
 		names = append(names, s.key)
 	}
-	return fmt.Errorf("no %s setting %q; there are %s: %w", kind, printable(key), strings.Join(names, ", "), ErrInvalid)
+	return InField("set["+printable(key)+"]", fmt.Errorf("no %s setting %q; there are %s: %w", kind, printable(key), strings.Join(names, ", "), ErrInvalid))
 }
 
 func helpOf[T any](all []setting[T]) [][2]string {

@@ -5,6 +5,7 @@
 //
 //	pool.ErrInvalid         INVALID_ARGUMENT     never retry
 //	pool.ErrNotFound        NOT_FOUND            never retry
+//	pool.ErrGone            OUT_OF_RANGE         never retry: begin anew
 //	pool.ErrExists          ALREADY_EXISTS       never retry
 //	pool.ErrRefused         FAILED_PRECONDITION  retry after doing what the message says
 //	pool.ErrStale           ABORTED              retry at once: somebody changed it first

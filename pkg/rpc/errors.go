@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -24,6 +25,7 @@ var kinds = []struct {
 }{
 	{pool.ErrInvalid, codes.InvalidArgument, "INVALID"},
 	{pool.ErrNotFound, codes.NotFound, "NOT_FOUND"},
+	{pool.ErrGone, codes.OutOfRange, "GONE"},
 	{pool.ErrExists, codes.AlreadyExists, "EXISTS"},
 	{pool.ErrRefused, codes.FailedPrecondition, "REFUSED"},
 	{pool.ErrStale, codes.Aborted, "CHANGED_MEANWHILE"},
@@ -56,18 +58,39 @@ func ToStatus(err error) error {
 		code, reason = codes.DeadlineExceeded, "DEADLINE_EXCEEDED"
 	}
 	info := &errdetails.ErrorInfo{Reason: reason, Domain: ErrorDomain}
+	details := []protoadapt.MessageV1{info}
 	var refusal *pool.Refusal
 	if errors.As(err, &refusal) {
 		info.Reason = refusal.Code
 		if refusal.Remedy != "" {
 			info.Metadata = map[string]string{"remedy": refusal.Remedy}
 		}
+		details = append(details, &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
+			{Type: refusal.Code, Description: refusal.Error()}}})
 	}
-	st, detailErr := status.New(code, err.Error()).WithDetails(info)
+	if fields := fieldsOf(err); code == codes.InvalidArgument && len(fields) > 0 {
+		details = append(details, &errdetails.BadRequest{FieldViolations: fields})
+	}
+	st, detailErr := status.New(code, err.Error()).WithDetails(details...)
 	if detailErr != nil {
 		return status.Error(code, err.Error())
 	}
 	return st.Err()
+}
+
+// fieldsOf lists the fields of a request that err complains of, each once.
+func fieldsOf(err error) (out []*errdetails.BadRequest_FieldViolation) {
+	switch e := err.(type) { //nolint:errorlint // the tree is walked here
+	case *pool.FieldError:
+		return []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: e.Error()}}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			out = append(out, fieldsOf(inner)...)
+		}
+	case interface{ Unwrap() error }:
+		return fieldsOf(e.Unwrap())
+	}
+	return out
 }
 
 // remoteError is an error that came over the wire; it is the pool kind that its code stands for.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-ha/holdfast/pkg/pki"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
 type identityKey struct{}
@@ -50,6 +51,16 @@ func WithCall(ctx context.Context, c Call) context.Context {
 func CallFrom(ctx context.Context) (c Call, ok bool) {
 	c, ok = ctx.Value(callKey{}).(Call)
 	return c, ok
+}
+
+// AuditOf returns what an event says of the call that is being answered; nil where no connection brought one.
+func AuditOf(ctx context.Context) *pool.Audit {
+	c, ok := CallFrom(ctx)
+	if !ok {
+		return nil
+	}
+	id := IdentityFrom(ctx)
+	return &pool.Audit{Role: string(id.Role), Serial: id.Serial, From: c.From, Method: c.Method, RequestID: c.RequestID}
 }
 
 // newCall describes a call. A request without an ID of its own is given one, to find it again in the audit.

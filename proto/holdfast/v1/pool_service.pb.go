@@ -1166,8 +1166,11 @@ type WhoAmIResponse struct {
 	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	// Full names of the calls that the role may make, such as "/holdfast.v1.VMService/StartVM", in order.
 	Permitted []string `protobuf:"bytes,3,rep,name=permitted,proto3" json:"permitted,omitempty"`
-	// None of them changes anything.
-	ReadOnly      bool `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// None of them changes anything in the pool.
+	ReadOnly bool `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Serial number of the caller's certificate, in hex, and when it ends.
+	Serial        string                 `protobuf:"bytes,5,opt,name=serial,proto3" json:"serial,omitempty"`
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1228,6 +1231,20 @@ func (x *WhoAmIResponse) GetReadOnly() bool {
 		return x.ReadOnly
 	}
 	return false
+}
+
+func (x *WhoAmIResponse) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
 }
 
 type WatchFiguresRequest struct {
@@ -1465,12 +1482,14 @@ const file_holdfast_v1_pool_service_proto_rawDesc = "" +
 	"\x13GetCapacityResponse\x121\n" +
 	"\bcapacity\x18\x01 \x01(\v2\x15.holdfast.v1.CapacityR\bcapacity\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\x0f\n" +
-	"\rWhoAmIRequest\"s\n" +
+	"\rWhoAmIRequest\"\xc1\x01\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1c\n" +
 	"\tpermitted\x18\x03 \x03(\tR\tpermitted\x12\x1b\n" +
-	"\tread_only\x18\x04 \x01(\bR\breadOnly\"\x15\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x16\n" +
+	"\x06serial\x18\x05 \x01(\tR\x06serial\x124\n" +
+	"\aexpires\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\x15\n" +
 	"\x13WatchFiguresRequest\"\x9c\x01\n" +
 	"\x14WatchFiguresResponse\x124\n" +
 	"\aservers\x18\x01 \x03(\v2\x1a.holdfast.v1.ServerFiguresR\aservers\x121\n" +
@@ -1567,31 +1586,32 @@ var file_holdfast_v1_pool_service_proto_depIdxs = []int32{
 	33, // 22: holdfast.v1.PlanLossResponse.capacity_now:type_name -> holdfast.v1.Capacity
 	33, // 23: holdfast.v1.PlanLossResponse.capacity_after:type_name -> holdfast.v1.Capacity
 	33, // 24: holdfast.v1.GetCapacityResponse.capacity:type_name -> holdfast.v1.Capacity
-	34, // 25: holdfast.v1.WatchFiguresResponse.servers:type_name -> holdfast.v1.ServerFigures
-	22, // 26: holdfast.v1.WatchFiguresResponse.silent:type_name -> holdfast.v1.SilentServer
-	0,  // 27: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
-	2,  // 28: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
-	7,  // 29: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
-	9,  // 30: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
-	11, // 31: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
-	18, // 32: holdfast.v1.PoolService.WhoAmI:input_type -> holdfast.v1.WhoAmIRequest
-	13, // 33: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
-	16, // 34: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
-	20, // 35: holdfast.v1.PoolService.WatchFigures:input_type -> holdfast.v1.WatchFiguresRequest
-	1,  // 36: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
-	3,  // 37: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
-	8,  // 38: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
-	10, // 39: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
-	12, // 40: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
-	19, // 41: holdfast.v1.PoolService.WhoAmI:output_type -> holdfast.v1.WhoAmIResponse
-	15, // 42: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
-	17, // 43: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
-	21, // 44: holdfast.v1.PoolService.WatchFigures:output_type -> holdfast.v1.WatchFiguresResponse
-	36, // [36:45] is the sub-list for method output_type
-	27, // [27:36] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	25, // 25: holdfast.v1.WhoAmIResponse.expires:type_name -> google.protobuf.Timestamp
+	34, // 26: holdfast.v1.WatchFiguresResponse.servers:type_name -> holdfast.v1.ServerFigures
+	22, // 27: holdfast.v1.WatchFiguresResponse.silent:type_name -> holdfast.v1.SilentServer
+	0,  // 28: holdfast.v1.PoolService.GetPool:input_type -> holdfast.v1.GetPoolRequest
+	2,  // 29: holdfast.v1.PoolService.WatchPool:input_type -> holdfast.v1.WatchPoolRequest
+	7,  // 30: holdfast.v1.PoolService.UpdatePool:input_type -> holdfast.v1.UpdatePoolRequest
+	9,  // 31: holdfast.v1.PoolService.SetPoolHA:input_type -> holdfast.v1.SetPoolHARequest
+	11, // 32: holdfast.v1.PoolService.SetFreeze:input_type -> holdfast.v1.SetFreezeRequest
+	18, // 33: holdfast.v1.PoolService.WhoAmI:input_type -> holdfast.v1.WhoAmIRequest
+	13, // 34: holdfast.v1.PoolService.PlanLoss:input_type -> holdfast.v1.PlanLossRequest
+	16, // 35: holdfast.v1.PoolService.GetCapacity:input_type -> holdfast.v1.GetCapacityRequest
+	20, // 36: holdfast.v1.PoolService.WatchFigures:input_type -> holdfast.v1.WatchFiguresRequest
+	1,  // 37: holdfast.v1.PoolService.GetPool:output_type -> holdfast.v1.GetPoolResponse
+	3,  // 38: holdfast.v1.PoolService.WatchPool:output_type -> holdfast.v1.WatchPoolResponse
+	8,  // 39: holdfast.v1.PoolService.UpdatePool:output_type -> holdfast.v1.UpdatePoolResponse
+	10, // 40: holdfast.v1.PoolService.SetPoolHA:output_type -> holdfast.v1.SetPoolHAResponse
+	12, // 41: holdfast.v1.PoolService.SetFreeze:output_type -> holdfast.v1.SetFreezeResponse
+	19, // 42: holdfast.v1.PoolService.WhoAmI:output_type -> holdfast.v1.WhoAmIResponse
+	15, // 43: holdfast.v1.PoolService.PlanLoss:output_type -> holdfast.v1.PlanLossResponse
+	17, // 44: holdfast.v1.PoolService.GetCapacity:output_type -> holdfast.v1.GetCapacityResponse
+	21, // 45: holdfast.v1.PoolService.WatchFigures:output_type -> holdfast.v1.WatchFiguresResponse
+	37, // [37:46] is the sub-list for method output_type
+	28, // [28:37] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_pool_service_proto_init() }
