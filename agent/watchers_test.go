@@ -21,7 +21,7 @@ import (
 // schemaOf names the message of each kind of key, as docs/etcd.md has it.
 var schemaOf = map[string]string{"config": "PoolConfig", "servers": "Server", "seats": "Seat", "members": "Member", "roster": "Roster",
 	"vms": "VM", "claims": "Claim", "states": "VMState", "homes": "Home", "fences": "Fence", "alerts": "Alert",
-	"operations": "Operation", "events": "Event", "tokens": "JoinToken"}
+	"operations": "Operation", "events": "Event", "incidents": "Incident", "tokens": "JoinToken"}
 
 // schemas reads what docs/schemas says of each kind.
 func schemas(t *testing.T) map[string]*jsonschema.Schema {
@@ -158,7 +158,7 @@ func valuesMatchTheirSchemas(t *testing.T, endpoint string) {
 			t.Errorf("%s: %s: %v", entry.Key, entry.Value, err)
 		}
 	}
-	for _, kind := range []string{"config", "servers", "members", "leader", "vms", "claims", "states", "fences", "alerts", "events"} {
+	for _, kind := range []string{"config", "servers", "members", "leader", "vms", "claims", "states", "fences", "alerts", "events", "incidents"} {
 		if seen[kind] == 0 {
 			t.Errorf("no key of kind %s was there to check", kind)
 		}

@@ -80,6 +80,8 @@ type Leader struct {
 	starts map[pool.VMID]plan.Sight
 	// storage holds what members say of the shared storage, and since when.
 	storage map[pool.ServerID]plan.StorageSight
+	// room is what was seen of the pool's room for the loss of servers.
+	room *plan.RoomSight
 	// witness outlives leaderships: what this agent saw since it started.
 	witness witness
 	// behind: a write of ours may not be in the snapshot yet.
@@ -152,13 +154,13 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 		return idle // the snapshot, or the office, is about to change
 	}
 	l.seen, l.starts = plan.Look(l.seen, snap, now), plan.LookAtStarts(l.starts, snap, now)
-	l.storage = plan.LookAtStorage(l.storage, snap, now)
+	l.storage, l.room = plan.LookAtStorage(l.storage, snap, now), plan.LookAtRoom(l.room, snap, now)
 	suspects := l.lookout.found()
 	l.forgetPower(snap, suspects)
 	l.firstLook(snap, now)
 	in := plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
 		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults(),
-		PowerOn: l.powerOnResults(), Suspects: suspects, Switches: l.switches.found()}
+		PowerOn: l.powerOnResults(), Suspects: suspects, Switches: l.switches.found(), Room: l.room}
 	res := l.cfg.Plan(in)
 	if err := verify(snap, res.Actions); err != nil {
 		return l.resign(ctx, err)
@@ -200,6 +202,7 @@ func (l *Leader) take(office pool.Leader) {
 	l.retire()
 	again := office.Revision == l.last
 	l.office, l.last, l.behind, l.announced, l.begun, l.coldUntil = office, office.Revision, true, again && l.announced, false, 0
+	l.chronicled = l.cfg.Clock.Now()
 	l.lookout.begun.Set()
 	l.switches.begun.Set()
 	l.cfg.Log.Info("leading", "leader_revision", office.Revision)
@@ -223,7 +226,7 @@ func (l *Leader) retire() {
 	if l.office.Revision != 0 {
 		l.cfg.Log.Info("not leading any more", "leader_revision", l.office.Revision)
 	}
-	l.office, l.seen, l.starts, l.storage, l.behind = pool.Leader{}, nil, nil, nil, false
+	l.office, l.seen, l.starts, l.storage, l.room, l.behind = pool.Leader{}, nil, nil, nil, nil, false
 	l.mu.Lock()
 	l.power, l.powerOn, l.notes = nil, nil, nil
 	l.mu.Unlock()

@@ -47,6 +47,7 @@ func (a *app) addReads(root *cobra.Command) {
 			a.serverFlag(c, f)
 			a.vmFlag(c, f)
 		}),
+		a.incidentCommand(),
 	)
 }
 

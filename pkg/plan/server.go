@@ -127,7 +127,7 @@ func (p *planner) recordFence(s *server, f pool.Fence) {
 	if f.Proof != pool.ProofPower {
 		change.MembersAbsent = []pool.ServerID{s.id}
 	}
-	why := fmt.Sprintf("%s is fenced by %s: %s", s.id, f.Proof, f.Evidence)
+	why := fmt.Sprintf("%s: %s", fencedBy(s.id, f.Proof), f.Evidence)
 	change.Events = []pool.Event{p.event("SERVER_FENCED", s.id, "", why)}
 	a := Action{Kind: RecordFence, Key: "fence:" + string(s.id), Server: s.id, Why: why, Change: change}
 	p.add(a)

@@ -25,6 +25,7 @@ type World struct {
 	Operations map[pool.OperationID]pool.Operation
 	Events     map[pool.EventID]pool.Event
 	Corrupt    map[string]string
+	Incidents  map[pool.IncidentID]pool.Incident
 	Roster     pool.Roster
 }
 
@@ -34,7 +35,7 @@ func New() *World {
 		Members: map[pool.ServerID]pool.Member{}, VMs: map[pool.VMID]pool.VM{}, Claims: map[pool.VMID]pool.Claim{},
 		States: map[pool.VMID]pool.VMState{}, Homes: map[pool.VMID]pool.Home{}, Fences: map[pool.ServerID]pool.Fence{},
 		Alerts: map[pool.AlertID]pool.Alert{}, Operations: map[pool.OperationID]pool.Operation{}, Events: map[pool.EventID]pool.Event{},
-		Corrupt: map[string]string{}}
+		Corrupt: map[string]string{}, Incidents: map[pool.IncidentID]pool.Incident{}}
 	w.Config.HA = true
 	w.Lead("s1")
 	return w
@@ -56,7 +57,7 @@ func (w *World) Snapshot() *pool.Snapshot {
 	return &pool.Snapshot{Revision: w.Revision, Config: w.Config, Leader: w.Leader, Servers: pool.NewTable(w.Servers), Members: pool.NewTable(w.Members),
 		VMs: pool.NewTable(w.VMs), Claims: pool.NewTable(w.Claims), States: pool.NewTable(w.States), Homes: pool.NewTable(w.Homes),
 		Fences: pool.NewTable(w.Fences), Alerts: pool.NewTable(w.Alerts), Operations: pool.NewTable(w.Operations),
-		Events: pool.NewTable(w.Events), Corrupt: pool.NewTable(w.Corrupt), Roster: w.Roster}
+		Events: pool.NewTable(w.Events), Corrupt: pool.NewTable(w.Corrupt), Incidents: pool.NewTable(w.Incidents), Roster: w.Roster}
 }
 
 // PutServer writes a registration.
@@ -132,8 +133,12 @@ func (w *World) Apply(leader pool.Leader, c pool.Change) error {
 		v.Revision = rev
 		w.Alerts[v.ID] = v
 	}
+	for _, v := range c.Incidents {
+		v.Revision = rev
+		w.Incidents[v.ID] = v
+	}
 	for i, v := range c.Events {
-		v.ID, v.Revision = pool.EventID(fmt.Sprintf("%012d-%03d", rev, i)), rev
+		v.ID, v.Revision = pool.EventID(fmt.Sprintf("%s-%012d-%03d", v.At.UTC().Format("20060102T150405.000000"), rev, i)), rev
 		w.Events[v.ID] = v
 	}
 	w.remove(c)
@@ -152,6 +157,9 @@ func (w *World) remove(c pool.Change) {
 	}
 	for _, o := range c.RemoveOperations {
 		delete(w.Operations, o.ID)
+	}
+	for _, i := range c.RemoveIncidents {
+		delete(w.Incidents, i.ID)
 	}
 	for _, id := range c.RemoveEvents {
 		delete(w.Events, id)
@@ -178,6 +186,9 @@ func (w *World) check(c pool.Change) error {
 	for _, v := range append(append([]pool.Operation{}, c.Operations...), c.RemoveOperations...) {
 		must("operation "+string(v.ID), w.Operations[v.ID].Revision, v.Revision)
 	}
+	for _, v := range append(append([]pool.Incident{}, c.Incidents...), c.RemoveIncidents...) {
+		must("incident "+string(v.ID), w.Incidents[v.ID].Revision, v.Revision)
+	}
 	for _, v := range c.SameVMs {
 		must("vm "+string(v.ID), w.VMs[v.ID].Revision, v.Revision)
 	}
@@ -201,7 +212,7 @@ func (w *World) Clone() *World {
 	c := *w
 	c.Servers, c.Members, c.VMs, c.Claims = maps.Clone(w.Servers), maps.Clone(w.Members), maps.Clone(w.VMs), maps.Clone(w.Claims)
 	c.States, c.Homes, c.Fences, c.Alerts = maps.Clone(w.States), maps.Clone(w.Homes), maps.Clone(w.Fences), maps.Clone(w.Alerts)
-	c.Operations, c.Events, c.Corrupt = maps.Clone(w.Operations), maps.Clone(w.Events), maps.Clone(w.Corrupt)
+	c.Operations, c.Events, c.Corrupt, c.Incidents = maps.Clone(w.Operations), maps.Clone(w.Events), maps.Clone(w.Corrupt), maps.Clone(w.Incidents)
 	return &c
 }
 
