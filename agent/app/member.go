@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -26,8 +27,13 @@ type facts struct {
 	since       time.Time
 }
 
-// memberValue builds the member record.
+// memberValue builds the member record as it is written.
 func (a *Agent) memberValue(id kv.LeaseID) []byte {
+	return a.data.store.Keys().PutMember(a.memberRecord(id), id).Value
+}
+
+// memberRecord is what this server says about itself now.
+func (a *Agent) memberRecord(id kv.LeaseID) pool.Member {
 	a.mu.Lock()
 	f := a.facts
 	a.mu.Unlock()
@@ -40,7 +46,7 @@ func (a *Agent) memberValue(id kv.LeaseID) []byte {
 	if a.e.Voter != nil {
 		m.EtcdVoter = a.e.Voter()
 	}
-	return a.data.store.Keys().PutMember(m, id).Value
+	return m
 }
 
 // storageLost reports whether this server has lost its shared storage, as last looked.
@@ -59,6 +65,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 	known := map[pool.VMID]needsSeen{}
 	var seen pool.Table[pool.VMID, pool.VM]
 	nextFacts := a.e.Clock.Now()
+	var checked checkedRecord
 	for ctx.Err() == nil {
 		snap := a.Snapshot()
 		if !snap.Servers.Has(a.cfg.Server) && !snap.Unreadable("servers", string(a.cfg.Server)) {
@@ -79,7 +86,7 @@ func (a *Agent) keepMember(ctx context.Context, rec *local.Reconciler, session *
 		a.lookAtServer(ctx, rec, full)
 		a.learnRoster(snap, a.ID())
 		a.arrive(ctx, snap)
-		if info, ok := session.Current(); ok && a.memberDiffers(snap, info) {
+		if info, ok := session.Current(); ok && a.memberDiffers(snap, info, &checked) {
 			if err := session.UpdateMember(ctx, nil); err != nil && ctx.Err() == nil {
 				a.e.Log.Debug("member record", "err", err)
 			}
@@ -104,14 +111,30 @@ func (a *Agent) arrive(ctx context.Context, snap *pool.Snapshot) {
 	}
 }
 
-// memberDiffers reports whether the member record in snap is not what this server would write now.
-func (a *Agent) memberDiffers(snap *pool.Snapshot, info lease.Info) bool {
+// checkedRecord is a member record in etcd that was found to say what this server would write: revision says which one,
+// record what that was.
+type checkedRecord struct {
+	revision pool.Revision
+	record   pool.Member
+}
+
+// memberDiffers reports whether the member record in snap is not what this server would write now. Both are compared as
+// they are written, once: while neither changes the answer stays.
+func (a *Agent) memberDiffers(snap *pool.Snapshot, info lease.Info, checked *checkedRecord) bool {
 	m, ok := snap.Members.Get(a.cfg.Server)
 	if !ok || m.Session != info.Session {
 		return true
 	}
-	stored := a.data.store.Keys().PutMember(m, info.LeaseID).Value
-	return !bytes.Equal(stored, a.memberValue(info.LeaseID))
+	mine := a.memberRecord(info.LeaseID)
+	if m.Revision == checked.revision && reflect.DeepEqual(mine, checked.record) {
+		return false
+	}
+	keys := a.data.store.Keys()
+	if !bytes.Equal(keys.PutMember(m, info.LeaseID).Value, keys.PutMember(mine, info.LeaseID).Value) {
+		return true
+	}
+	*checked = checkedRecord{m.Revision, mine}
+	return false
 }
 
 // removed gives the session of a server back that is no longer registered. The agent ends with the error.
