@@ -3,6 +3,7 @@ package sim
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
@@ -245,7 +246,7 @@ func (p *Pool) roomFor(snap *pool.Snapshot, vm pool.VM, other string) bool {
 	home, _ := snap.Homes.Get(vm.ID)
 	claim, _ := snap.Claims.Get(vm.ID)
 	if len(vm.Require) > 0 || vm.Apart != "" || vm.Together != "" || vm.DisksInDoubt != "" || home.Failed || len(home.Failures) > 0 ||
-		claim.Cause == pool.CauseKept {
+		claim.Cause == pool.CauseKept || promised(snap, claim) {
 		return false
 	}
 	for id, s := range snap.Servers.All() {
@@ -260,6 +261,20 @@ func (p *Pool) roomFor(snap *pool.Snapshot, vm pool.VM, other string) bool {
 			}
 		}
 		if free > vm.MemoryBytes {
+			return true
+		}
+	}
+	return false
+}
+
+// promised reports whether a stopped VM that an operator started is kept waiting for the pool's promise to tolerate the loss
+// of servers.
+func promised(snap *pool.Snapshot, c pool.Claim) bool {
+	if snap.Config.Tolerate == 0 {
+		return false
+	}
+	for _, op := range snap.Operations.All() {
+		if op.VM == c.VM && op.Kind == pool.OperationStart && op.Outcome == pool.OutcomeRunning && op.StartEpoch == c.Epoch && strings.Contains(op.Error, "could not tolerate") {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package place
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -97,6 +98,33 @@ func (l *Load) count(vm *pool.VM, on pool.ServerID) {
 func (l *Load) Avoid(server pool.ServerID) {
 	if s, ok := l.index[server]; ok {
 		s.silent = true
+	}
+}
+
+// Clone returns an independent copy, so that what would follow from something can be tried.
+func (l *Load) Clone() *Load {
+	c := &Load{snap: l.snap, slots: make([]*slot, len(l.slots)), index: make(map[pool.ServerID]*slot, len(l.index)),
+		together: make(map[string][]peer, len(l.together)), moved: maps.Clone(l.moved), expected: maps.Clone(l.expected)}
+	for i, s := range l.slots {
+		copied := *s
+		if s.apart != nil {
+			copied.apart = make(map[string][]pool.VMID, len(s.apart))
+			for group, vms := range s.apart {
+				copied.apart[group] = slices.Clone(vms)
+			}
+		}
+		c.slots[i], c.index[s.server.ID] = &copied, &copied
+	}
+	for group, peers := range l.together {
+		c.together[group] = slices.Clone(peers)
+	}
+	return c
+}
+
+// Lose makes a server one that is lost and proven harmless.
+func (l *Load) Lose(server pool.ServerID) {
+	if s, ok := l.index[server]; ok {
+		s.alive, s.fenced = false, true
 	}
 }
 

@@ -22,9 +22,10 @@ const (
 	AlertSwitch     pool.AlertKind = "POWER_SWITCH"
 	AlertPowerOn    pool.AlertKind = "POWER_ON"
 	AlertStorage    pool.AlertKind = "STORAGE_LOST"
+	AlertCapacity   pool.AlertKind = "CAPACITY"
 )
 
-var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn, AlertStorage}
+var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn, AlertStorage, AlertCapacity}
 
 // raised is an alert that should be open, and the event that goes with its opening.
 type raised struct {
@@ -44,6 +45,7 @@ func (p *planner) planAlerts() {
 	p.vmAlerts(raise)
 	p.poolAlerts(raise)
 	p.pauseAlerts(raise)
+	p.promiseAlert(raise)
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		p.open(want[id])
 	}
@@ -83,6 +85,9 @@ func (p *planner) clear(old pool.Alert) {
 	if old.Kind == AlertServerLost && p.server(old.Server).up {
 		a.Why = fmt.Sprintf("%s is back", old.Server)
 		a.Change.Events = []pool.Event{p.event("SERVER_BACK", old.Server, "", a.Why)}
+	}
+	if old.Kind == AlertCapacity {
+		a.Change.Events = []pool.Event{p.event("CAPACITY_KEPT", "", "", "there is room for the loss of servers again, or none is promised any more")}
 	}
 	p.add(a)
 }

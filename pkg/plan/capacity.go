@@ -63,17 +63,17 @@ func PoolCapacity(s *pool.Snapshot) Capacity {
 		return c
 	}
 	c.Homeless = homeless(s)
-	up := s.Members.Keys()
-	for _, id := range up {
-		row := loseRow(s, id)
+	l := newLosses(s)
+	for _, id := range l.members {
+		row := l.row(id)
 		c.Rows = append(c.Rows, row)
 		if len(row.NoPlace) > 0 {
 			c.risk(row.NoPlace, id)
 		}
 	}
 	if c.Together > 1 {
-		for _, group := range combinations(c.fullest(), min(c.Together, len(up))) {
-			if none := placeless(s, group); len(none) > 0 {
+		for _, group := range combinations(c.fullest(), min(c.Together, len(l.members))) {
+			if _, none, _ := l.recover(group); len(none) > 0 {
 				c.risk(none, group...)
 			}
 		}
@@ -143,54 +143,56 @@ func homeless(s *pool.Snapshot) []pool.VMID {
 	return out
 }
 
-// without returns the pool after servers were lost and fenced.
-func without(s *pool.Snapshot, lost []pool.ServerID) *pool.Snapshot {
-	after := *s
-	for _, id := range lost {
-		after.Members = after.Members.Without(id)
-		after.Fences = after.Fences.With(id, pool.Fence{Server: id, Session: pool.Session(s.Revision), Proof: pool.ProofConfirmed})
-	}
-	return &after
+// losses works out what the loss of servers would mean.
+type losses struct {
+	load *place.Load
+	// members are the servers that are up.
+	members []pool.ServerID
+	// owned are the HA VMs by the server that runs them, each as it would be asked for after the loss of that server.
+	owned map[pool.ServerID][]place.Request
 }
 
-// recoverAll places every HA VM of lost servers as a recovery would, and returns who found no place and what is left.
-func recoverAll(s *pool.Snapshot, lost []pool.ServerID) (needed []pool.VM, none []pool.VMID, left int64) {
-	after := without(s, lost)
-	load := place.NewLoad(after)
-	var requests []place.Request
+func newLosses(s *pool.Snapshot) *losses {
+	l := &losses{load: place.NewLoad(s), members: s.Members.Keys(), owned: map[pool.ServerID][]place.Request{}}
 	for vm, c := range pool.Join(s.VMs, s.Claims) {
-		if vm == nil || c == nil || !slices.Contains(lost, c.Server) || vm.Desired != pool.DesiredRunning || !s.Protected(*vm) {
+		if vm == nil || c == nil || c.Server == "" || vm.Desired != pool.DesiredRunning || !s.Protected(*vm) {
 			continue
 		}
-		needed = append(needed, *vm)
 		home, _ := s.Homes.Get(vm.ID)
 		moved := *c
 		moved.Phase, moved.Cause, moved.LastServer, moved.Server = pool.PhaseUnassigned, pool.CauseFenced, c.Server, ""
-		requests = append(requests, request(s.Config, &subject{vm: *vm, claim: moved, home: home, protected: true}, c.Since))
+		l.owned[c.Server] = append(l.owned[c.Server], request(s.Config, &subject{vm: *vm, claim: moved, home: home, protected: true}, c.Since))
 	}
-	for _, choice := range load.Batch(requests) {
+	return l
+}
+
+// recover places every HA VM of lost servers as a recovery would, and returns who found no place and what is left.
+func (l *losses) recover(lost []pool.ServerID) (needed []place.Request, none []pool.VMID, left int64) {
+	load := l.load.Clone()
+	for _, id := range lost {
+		load.Lose(id)
+		needed = append(needed, l.owned[id]...)
+	}
+	for _, choice := range load.Batch(needed) {
 		if choice.Server == "" {
 			none = append(none, choice.VM)
 		}
 	}
-	for id := range after.Members.All() {
-		left += max(load.Free(id), 0)
+	for _, id := range l.members {
+		if !slices.Contains(lost, id) {
+			left += max(load.Free(id), 0)
+		}
 	}
 	return needed, none, left
 }
 
-func loseRow(s *pool.Snapshot, id pool.ServerID) CapacityRow {
-	needed, none, left := recoverAll(s, []pool.ServerID{id})
+func (l *losses) row(id pool.ServerID) CapacityRow {
+	needed, none, left := l.recover([]pool.ServerID{id})
 	row := CapacityRow{Server: id, VMs: len(needed), LeftBytes: left, NoPlace: none}
-	for _, vm := range needed {
-		row.NeededBytes += vm.MemoryBytes
+	for _, r := range needed {
+		row.NeededBytes += r.VM.MemoryBytes
 	}
 	return row
-}
-
-func placeless(s *pool.Snapshot, lost []pool.ServerID) []pool.VMID {
-	_, none, _ := recoverAll(s, lost)
-	return none
 }
 
 // fullest lists the servers by what their loss would need, most first.

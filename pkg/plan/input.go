@@ -33,6 +33,8 @@ type Input struct {
 	// Switches says what is wrong with power switches that were asked lately; "": nothing. Those that were not asked
 	// yet are not in it.
 	Switches map[pool.ServerID]string
+	// Room is the pool's room for the loss of servers; nil: nobody has looked yet. See LookAtRoom.
+	Room *RoomSight
 }
 
 // PowerOn is the outcome of a power-on command, repeated by the leader as long as Result.PowerOn asks for it.

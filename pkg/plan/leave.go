@@ -169,6 +169,10 @@ func (e *evacuation) held(l Leave) Leave {
 		}
 		return l
 	}
+	if l.VM.DisksInDoubt != "" {
+		l.Why = diskJob(l.VM)
+		return l
+	}
 	l.How = LeaveLive
 	if !l.VM.Movable {
 		if !e.whole[l.Source].RestartUnmovable {

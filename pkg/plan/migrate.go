@@ -179,6 +179,8 @@ func (p *planner) judgeQueued(op pool.Operation, vm pool.VM, claim pool.Claim, b
 		return waits(p.awayWhy(claim))
 	case op.Server == claim.Server:
 		return moving{progress: done()}
+	case vm.DisksInDoubt != "":
+		return p.refused(op, diskJob(vm))
 	case !vm.Movable:
 		return p.refused(op, fmt.Sprintf("%s cannot move live; stop it there and start it elsewhere: relocate %s SERVER", vm.ID, vm.ID))
 	case p.doneBy[vm.ID] != "":
@@ -222,6 +224,15 @@ func (p *planner) admit(op pool.Operation, vm pool.VM, claim pool.Claim, busy *u
 	if limit, full := busy.full(p.cfg, claim.Server, target); full {
 		return moving{progress: running(pool.PhaseWordWaiting, "it waits for its turn: "+limit)}
 	}
+	if op.Parent == "" {
+		broken, later := "", false
+		if target, broken, later = p.keepingPromise(op, vm, claim, target); broken != "" {
+			return p.refused(op, broken)
+		}
+		if later {
+			return moving{progress: running(pool.PhaseWordWaiting, "it waits for its turn: the room for the loss of servers is being worked out for others")}
+		}
+	}
 	busy.add(claim.Server, target)
 	p.load.Expect(vm, target)
 	p.beginMigration(op, vm, claim, target, why)
@@ -249,6 +260,26 @@ func (p *planner) target(op pool.Operation, vm pool.VM, claim pool.Claim) (targe
 	}
 	r.Exhausted = append(r.Exhausted, claim.Server)
 	return "", refusalElsewhere(p.load, r, claim.Server), false
+}
+
+// keepingPromise returns where a VM may go without breaking the pool's promise to tolerate the loss of servers: the target,
+// or, if none was asked for, the best of the next ones. why says why it may go nowhere.
+func (p *planner) keepingPromise(op pool.Operation, vm pool.VM, claim pool.Claim, target pool.ServerID) (to pool.ServerID, why string, later bool) {
+	why, later = p.breaksPromise(vm, target)
+	if why == "" || op.Server != "" {
+		return target, why, later
+	}
+	tried := 1
+	for _, v := range p.load.Explain(MoveRequest(vm, claim, p.homeAfter(vm.ID))) {
+		if v.Server == claim.Server || v.Server == target || !v.Fits() || tried == mostJudged {
+			continue
+		}
+		tried++
+		if broken, later := p.breaksPromise(vm, v.Server); broken == "" || later {
+			return v.Server, "", later
+		}
+	}
+	return "", why, false
 }
 
 // along lists the VMs of the same group that move in the same evacuation.

@@ -68,7 +68,7 @@ func PlanMove(s *pool.Snapshot, id pool.VMID, live bool) (m Move, ok bool) {
 	m = Move{VM: vm, Source: claim.Server}
 	m.Refusal, m.Code = cannotMove(s, vm, claim, live)
 	best := true
-	before := CapacityUnspecified
+	before, base := CapacityUnspecified, s
 	judged := 0
 	for _, v := range place.NewLoad(s).Explain(MoveRequest(vm, claim, home)) {
 		if v.Server == claim.Server {
@@ -77,10 +77,11 @@ func PlanMove(s *pool.Snapshot, id pool.VMID, live bool) (m Move, ok bool) {
 		c := Candidate{Verdict: v, FreeAfter: v.FreeBytes - vm.MemoryBytes}
 		if c.Fits() && judged < mostJudged && (s.Config.Tolerate > 0 || s.VMs.Len() <= roomShownUpTo) {
 			if before == CapacityUnspecified {
-				before = PoolCapacity(s).Verdict
+				base = movesDone(s)
+				before = PoolCapacity(base).Verdict
 			}
 			judged++
-			c.judgeRoom(s, claim, before)
+			c.judgeRoom(base, claim, before)
 		}
 		c.Recommended = best && c.Fits() && m.Refusal == ""
 		best = best && !c.Fits()
@@ -91,18 +92,19 @@ func PlanMove(s *pool.Snapshot, id pool.VMID, live bool) (m Move, ok bool) {
 
 // judgeRoom works out what the move would mean for the pool's promise.
 func (c *Candidate) judgeRoom(s *pool.Snapshot, claim pool.Claim, before CapacityVerdict) {
-	after := *s
-	claim.Server = c.Server
-	if m, ok := s.Members.Get(c.Server); ok {
-		claim.Session = m.Session
-	}
-	after.Claims = s.Claims.With(claim.VM, claim)
-	room := PoolCapacity(&after)
+	room := PoolCapacity(runningOn(s, claim, c.Server))
 	c.After = room.Verdict
 	if s.Config.Tolerate > 0 && before == CapacityOK && room.Verdict != CapacityOK {
-		c.Reasons = append(c.Reasons, Reason{Code: CodeCapacity,
-			Sentence: fmt.Sprintf("with it on %s the pool could not tolerate the loss of %s any more: %s", c.Server, count(s.Config.Tolerate, "server"), room.Text)})
+		c.Reasons = append(c.Reasons, Reason{Code: CodeCapacity, Sentence: promiseText(s.Config, c.Server, room)})
 	}
+}
+
+// CodeBlockJob is said of a VM: a copy or commit of its disks is under way.
+const CodeBlockJob = "BLOCK_JOB"
+
+// diskJob says why a VM that runs does not move now: as long as it runs, its disks are in doubt because of a job on them.
+func diskJob(vm pool.VM) string {
+	return fmt.Sprintf("%s cannot move while a copy or commit of its disks is under way (%s)", vm.ID, vm.DisksInDoubt)
 }
 
 // cannotMove says what keeps a VM from moving to any server whatever.
@@ -120,6 +122,8 @@ func cannotMove(s *pool.Snapshot, vm pool.VM, claim pool.Claim, live bool) (why,
 		return fmt.Sprintf("%s does not run now", vm.ID), "NOT_RUNNING"
 	case !s.Alive(claim.Server, claim.Session):
 		return fmt.Sprintf("%s, where %s ran, is lost", claim.Server, vm.ID), string(place.CodeLost)
+	case vm.DisksInDoubt != "":
+		return diskJob(vm), CodeBlockJob
 	case live && !vm.Movable:
 		return fmt.Sprintf("%s cannot move live", vm.ID), "NOT_MOVABLE"
 	}

@@ -38,12 +38,19 @@ func (p *planner) placeAll() {
 		requests[i] = p.requestFor(q)
 		by[q.vm.ID] = q
 	}
+	var asked []place.Choice
 	for _, choice := range p.load.Batch(requests) {
-		if q := by[choice.VM]; choice.Server != "" {
-			p.assign(q, choice)
-		} else {
+		switch q := by[choice.VM]; {
+		case choice.Server == "":
 			p.refuse(q, choice)
+		case p.asksForRoom(q):
+			asked = append(asked, choice)
+		default:
+			p.assign(q, choice)
 		}
+	}
+	for _, choice := range asked {
+		p.assignIfRoom(by[choice.VM], choice)
 	}
 }
 

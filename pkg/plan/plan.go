@@ -54,6 +54,8 @@ type planner struct {
 	failedOps map[pool.OperationID]string
 	// lost lists VMs without HA on lost servers that are wanted running, by name.
 	lost []lostVM
+	// promise is what is known of the pool's room for the loss of servers.
+	promise promise
 }
 
 type lostVM struct {
@@ -108,6 +110,7 @@ func (p *planner) add(a Action) {
 	for _, c := range a.Change.Claims {
 		p.claims[c.VM] = c
 		p.doneBy[c.VM] = a.Key
+		p.promise.base = nil
 	}
 	for _, h := range a.Change.Homes {
 		p.homes[h.VM] = h

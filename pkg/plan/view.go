@@ -123,6 +123,10 @@ func asOf(c *subject) time.Time {
 func (v *View) waitingWhy(c *subject) string {
 	choice := v.load.Best(request(v.snap.Config, c, asOf(c)))
 	if choice.Server != "" {
+		// The leader knows better, where an operator's start would break a promise.
+		if op, ok := c.asked(pool.OperationStart); ok && promises(v.snap.Config) && op.Phase == "waiting" {
+			return op.Error
+		}
 		return ""
 	}
 	return choice.Why

@@ -186,6 +186,15 @@ func (p *planner) ownedAlive(c *subject) {
 			p.failedOps[op.ID] = v.Reasons[0].Sentence
 			return
 		}
+		if op.Parent == "" {
+			why, later := p.breaksPromise(c.vm, op.Server)
+			if why != "" {
+				p.failedOps[op.ID] = why
+			}
+			if why != "" || later {
+				return
+			}
+		}
 	}
 	p.release(c, op.ID, fmt.Sprintf("%s stops on %s for a %s", c.vm.ID, c.claim.Server, op.Kind))
 }
