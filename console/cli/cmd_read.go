@@ -25,6 +25,7 @@ func readAll(r io.Reader) ([]byte, error) {
 func (a *app) addReads(root *cobra.Command) {
 	root.AddCommand(
 		a.whoamiCommand(),
+		a.topCommand(),
 		a.listCommand(statusList, func(*cobra.Command, *filter) {}),
 		a.listCommand(serverList, func(c *cobra.Command, f *filter) { a.stateFlag(c, f, words(pb.ServerState(0))) }),
 		a.listCommand(vmList, func(c *cobra.Command, f *filter) {
