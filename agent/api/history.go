@@ -19,13 +19,14 @@ func (s *Server) ListOperations(_ context.Context, r *pb.ListOperationsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.ListOperationsResponse{Revision: int64(snap.Revision)}
+	var all []*pb.Operation
 	for _, op := range operationsByTime(snap) {
 		if !r.GetRunningOnly() || op.Outcome == pool.OutcomeRunning {
-			resp.Operations = append(resp.Operations, wire.Operation(op))
+			all = append(all, wire.Operation(op))
 		}
 	}
-	return resp, nil
+	page, next, err := selectPage(r, all, (*pb.Operation).GetId, false)
+	return &pb.ListOperationsResponse{Operations: page, NextPageToken: next, Revision: int64(snap.Revision)}, err
 }
 
 func operationsByTime(snap *pool.Snapshot) []pool.Operation {
@@ -49,7 +50,8 @@ func (s *Server) GetOperation(_ context.Context, r *pb.GetOperationRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetOperationResponse{Operation: op, Revision: int64(snap.Revision)}, nil
+	op, err = masked(op, r.GetReadMask())
+	return &pb.GetOperationResponse{Operation: op, Revision: int64(snap.Revision)}, err
 }
 
 // eventFilter selects events; empty fields match all.
@@ -69,19 +71,20 @@ func (s *Server) ListEvents(_ context.Context, r *pb.ListEventsRequest) (*pb.Lis
 		return nil, err
 	}
 	if r.GetLimit() < 0 {
-		return nil, fmt.Errorf("limit %d: must be 0 (all) or more: %w", r.GetLimit(), pool.ErrInvalid)
+		return nil, pool.InField("limit", fmt.Errorf("limit %d: must be 0 (all) or more: %w", r.GetLimit(), pool.ErrInvalid))
 	}
 	f := eventFilter{r.GetServer(), r.GetVm(), r.GetKind(), r.GetAuditedOnly()}
-	resp := &pb.ListEventsResponse{Revision: int64(snap.Revision)}
+	var all []*pb.Event
 	for _, e := range snap.Events.All() {
 		if f.matches(e) {
-			resp.Events = append(resp.Events, wire.Event(e))
+			all = append(all, wire.Event(e))
 		}
 	}
-	if n := int(r.GetLimit()); n > 0 && len(resp.Events) > n {
-		resp.Events = resp.Events[len(resp.Events)-n:]
+	if n := int(r.GetLimit()); n > 0 && len(all) > n {
+		all = all[len(all)-n:]
 	}
-	return resp, nil
+	page, next, err := selectPage(r, all, (*pb.Event).GetId, true)
+	return &pb.ListEventsResponse{Events: page, NextPageToken: next, Revision: int64(snap.Revision)}, err
 }
 
 // WatchEvents streams events after a known one, then new ones.
@@ -95,7 +98,7 @@ func (s *Server) WatchEvents(r *pb.WatchEventsRequest, stream grpc.ServerStreami
 	case after == "":
 		after = lastEvent(snap)
 	case !snap.Events.Has(after):
-		return fmt.Errorf("event %s is not kept any more; list events and watch from the last of them: %w", clean(string(after)), pool.ErrNotFound)
+		return pool.InField("after", fmt.Errorf("event %s is not kept any more; list events and watch from the last of them: %w", clean(string(after)), pool.ErrGone))
 	}
 	f := eventFilter{server: r.GetServer(), vm: r.GetVm()}
 	sig := s.cfg.Clock.NewSignal()

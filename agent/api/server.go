@@ -139,7 +139,7 @@ func (s *Server) snapshot() (*pool.Snapshot, error) {
 // mark records the caller of ctx.
 func (s *Server) mark(ctx context.Context, why string) (pool.Mark, error) {
 	if len(why) > maxWhy {
-		return pool.Mark{}, fmt.Errorf("why: %d bytes; at most %d: %w", len(why), maxWhy, pool.ErrInvalid)
+		return pool.Mark{}, pool.InField("why", fmt.Errorf("why: %d bytes; at most %d: %w", len(why), maxWhy, pool.ErrInvalid))
 	}
 	return pool.Mark{By: rpc.IdentityFrom(ctx).Name, At: s.cfg.Clock.Wall(), Why: clean(why)}, nil
 }

@@ -160,16 +160,17 @@ func claimsOn(snap *pool.Snapshot, server pool.ServerID) []pool.VMID {
 }
 
 // ListServers lists all servers.
-func (s *Server) ListServers(_ context.Context, _ *pb.ListServersRequest) (*pb.ListServersResponse, error) {
+func (s *Server) ListServers(_ context.Context, r *pb.ListServersRequest) (*pb.ListServersResponse, error) {
 	v, err := s.view()
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.ListServersResponse{Revision: int64(v.snap.Revision)}
+	all := make([]*pb.ServerView, 0, v.snap.Servers.Len())
 	for id := range v.snap.Servers.All() {
-		resp.Servers = append(resp.Servers, v.server(id))
+		all = append(all, v.server(id))
 	}
-	return resp, nil
+	page, next, err := selectPage(r, all, func(m *pb.ServerView) string { return m.GetServer().GetId() }, true)
+	return &pb.ListServersResponse{Servers: page, NextPageToken: next, Revision: int64(v.snap.Revision)}, err
 }
 
 // GetServer returns one server.
@@ -181,7 +182,8 @@ func (s *Server) GetServer(_ context.Context, r *pb.GetServerRequest) (*pb.GetSe
 	if _, err := findServer(v.snap, r.GetServer()); err != nil {
 		return nil, err
 	}
-	return &pb.GetServerResponse{Server: v.server(pool.ServerID(r.GetServer())), Revision: int64(v.snap.Revision)}, nil
+	server, err := masked(v.server(pool.ServerID(r.GetServer())), r.GetReadMask())
+	return &pb.GetServerResponse{Server: server, Revision: int64(v.snap.Revision)}, err
 }
 
 func (s *Server) serverView(id pool.ServerID) (*pb.ServerView, error) {

@@ -134,11 +134,12 @@ func (s *Server) ListVMs(_ context.Context, r *pb.ListVMsRequest) (*pb.ListVMsRe
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.ListVMsResponse{Revision: int64(v.snap.Revision)}
+	all := make([]*pb.VMView, 0, v.snap.VMs.Len())
 	for id := range v.snap.VMs.All() {
-		resp.Vms = append(resp.Vms, v.vm(id, r.GetWithoutXml()))
+		all = append(all, v.vm(id, r.GetWithoutXml()))
 	}
-	return resp, nil
+	page, next, err := selectPage(r, all, func(m *pb.VMView) string { return m.GetVm().GetId() }, true)
+	return &pb.ListVMsResponse{Vms: page, NextPageToken: next, Revision: int64(v.snap.Revision)}, err
 }
 
 // GetVM returns one VM.
@@ -150,5 +151,6 @@ func (s *Server) GetVM(_ context.Context, r *pb.GetVMRequest) (*pb.GetVMResponse
 	if _, err := findVM(v.snap, r.GetVm()); err != nil {
 		return nil, err
 	}
-	return &pb.GetVMResponse{Vm: v.vm(pool.VMID(r.GetVm()), false), Revision: int64(v.snap.Revision)}, nil
+	vm, err := masked(v.vm(pool.VMID(r.GetVm()), false), r.GetReadMask())
+	return &pb.GetVMResponse{Vm: vm, Revision: int64(v.snap.Revision)}, err
 }

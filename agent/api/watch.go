@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -9,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/holdfast-ha/holdfast/pkg/clock"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/wire"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -33,10 +37,14 @@ func (s *Server) WatchPool(r *pb.WatchPoolRequest, stream grpc.ServerStreamingSe
 	sig := s.cfg.Clock.NewSignal()
 	defer s.cfg.Pool.Subscribe(sig)()
 	w := &watch{server: s, withoutXML: r.GetWithoutXml()}
-	if err := stream.Send(w.first(v)); err != nil {
+	ctx := stream.Context()
+	message, err := s.opening(ctx, w, v, pool.Revision(r.GetAfterRevision()), sig)
+	if err != nil {
 		return err
 	}
-	ctx := stream.Context()
+	if err := stream.Send(message); err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		changed := sig.Wait(ctx, heartbeatEvery)
 		v, err := s.view()
@@ -53,6 +61,44 @@ func (s *Server) WatchPool(r *pb.WatchPoolRequest, stream grpc.ServerStreamingSe
 		}
 	}
 	return ctx.Err()
+}
+
+// behindFor is how long a watcher that has seen more elsewhere waits for this agent to see it too.
+const behindFor = 5 * time.Second
+
+// opening builds the first message: the pool at v, or what changed since a revision that the watcher has seen.
+func (s *Server) opening(ctx context.Context, w *watch, v *view, after pool.Revision, sig clock.Signal) (*pb.WatchPoolResponse, error) {
+	if after == 0 {
+		return w.first(v), nil
+	}
+	if after < 0 {
+		return nil, pool.InField("after_revision", fmt.Errorf("after_revision %d: must be a revision that a watch showed: %w", after, pool.ErrInvalid))
+	}
+	for end := s.cfg.Clock.Now().Add(behindFor); v.snap.Revision < after; {
+		left := end.Sub(s.cfg.Clock.Now())
+		if left <= 0 || ctx.Err() != nil {
+			return nil, fmt.Errorf("revision %d has not come to this agent yet, which has %d; try again, or ask another: %w", after, v.snap.Revision, pool.ErrUnavailable)
+		}
+		sig.Wait(ctx, left)
+		var err error
+		if v, err = s.view(); err != nil {
+			return nil, err
+		}
+	}
+	kept, ok := s.cfg.Pool.(interface {
+		Since(rev pool.Revision) *pool.Snapshot
+	})
+	var old *pool.Snapshot
+	if ok {
+		old = kept.Since(after)
+	}
+	if old == nil {
+		return nil, pool.InField("after_revision", fmt.Errorf("revision %d is not kept any more by this agent; watch anew without after_revision: %w", after, pool.ErrGone))
+	}
+	before := *v
+	before.snap, before.plan = old, plan.NewView(old)
+	w.first(&before)
+	return w.next(v), nil
 }
 
 // watch remembers what one watcher was sent.

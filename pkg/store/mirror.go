@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const (
 	longDelay  = 2 * time.Second
 )
 
+// snapshotsKept bounds how far back Since goes.
+const snapshotsKept = 256
+
 // Mirror keeps the whole pool in memory: one list, then one watch, folded into an immutable snapshot per batch.
 // It survives compaction (it lists again), lost connections (it watches on from where it was) and members that hang.
 // Safe for concurrent use; Run is for one caller, once.
@@ -36,6 +40,7 @@ type Mirror struct {
 
 	mu          sync.Mutex
 	snap        *pool.Snapshot
+	kept        []*pool.Snapshot // the latest, oldest first
 	contact     pool.Instant
 	ended       error
 	subscribers map[int]clock.Signal
@@ -56,6 +61,18 @@ func (m *Mirror) Snapshot() *pool.Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.snap
+}
+
+// Since returns the newest snapshot kept that is not newer than rev, for somebody who has seen rev and wants to know what
+// changed; nil if none is old enough. The latest 256 are kept; they share what did not change.
+func (m *Mirror) Since(rev pool.Revision) *pool.Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(m.kept, rev+1, func(s *pool.Snapshot, r pool.Revision) int { return cmp.Compare(s.Revision, r) })
+	if i == 0 {
+		return nil
+	}
+	return m.kept[i-1]
 }
 
 // LastContact returns when etcd last gave a sign of life on the watch, or zero if it never did. While all is well
@@ -245,6 +262,9 @@ func (m *Mirror) publish() {
 	m.mu.Lock()
 	old := m.snap
 	m.snap, m.contact = m.fold.snap, now
+	if m.kept = append(m.kept, m.snap); len(m.kept) > snapshotsKept {
+		m.kept = slices.Delete(m.kept, 0, 1)
+	}
 	m.mu.Unlock()
 	m.report(old, m.fold.snap)
 	m.tell()
