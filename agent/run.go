@@ -60,6 +60,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	clk := clock.Real()
 	hv := virt.New(virt.Options{Clock: clk, Log: log, URI: c.Libvirt, StoragePaths: storagePaths(c), MonitorDir: monitorDir(c.Guard.MonitorDir), UnsafeMigration: c.Migration.Unsafe})
 	var agent *app.Agent
+	figures := newExport(c, id, clk, log, func() *app.Agent { return agent })
 	h := host{virt: hv, agent: func() *app.Agent { return agent }}
 	peers := mesh.NewPeers(pool.ServerID(c.Server), h, func() *pool.Snapshot { return agent.Directory() },
 		func(s pool.ServerID) *tls.Config { return id.Client(string(s)) })
@@ -67,7 +68,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	ends := newTunnels(hv, clk, log)
 	machine := logind.New(logind.Options{Clock: clk, Log: log})
 	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
-		Clock: clk, Store: db.kv, Leases: db.kv, LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
+		Clock: clk, Store: figures.store(db.kv), Leases: figures.leases(db.kv), LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		FormerSession: lease.FormerState{Path: filepath.Join(c.StateDir, "handed-over.json"), BootID: boot, HostUUID: lease.FirmwareUUID()},
 		Hypervisor:    hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
 		Load:        load{hv},
@@ -85,7 +86,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	entrance := rpc.NewGate(rpc.ServeLimits{}, func(id pki.Identity) bool {
 		return agent.Snapshot().Revokes(id.Serial, id.Role.Machine(), id.Name, id.Issued)
 	})
-	srv := grpc.NewServer(entrance.Options(id.Server(true))...)
+	srv := grpc.NewServer(append(figures.serverOptions(), entrance.Options(id.Server(true))...)...)
 	registerServices(srv, agent)
 	answers := mesh.NewServer(pool.ServerID(c.Server), version.Version, func() string { return agent.Snapshot().Config.Incarnation }, h)
 	answers.UsePromises(agent)
@@ -93,7 +94,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
-	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run,
+	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run, figures.run,
 		func(ctx context.Context) error { return keepRevocations(ctx, agent, entrance, clk) },
 		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) }}, log)
 }

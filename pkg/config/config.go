@@ -51,6 +51,8 @@ type Config struct {
 	RunDir  string    `yaml:"run_dir,omitempty"`
 	Guard   Guard     `yaml:"guard,omitempty"`
 	Storage []Storage `yaml:"storage,omitempty"`
+	// Metrics configures what Prometheus may scrape; off by default.
+	Metrics Metrics `yaml:"metrics,omitempty"`
 	// Migration configures live migration to and from this server.
 	Migration Migration `yaml:"migration,omitempty"`
 	Log       Log       `yaml:"log,omitempty"`
@@ -132,6 +134,15 @@ type Migration struct {
 	// libvirt does not recognise as shared, such as one directory bind-mounted on several servers of a test; on
 	// really local disks it loses data. The disks' caches must be off (cache='none').
 	Unsafe bool `yaml:"unsafe,omitempty"`
+}
+
+// Metrics configures what Prometheus may scrape from this agent.
+type Metrics struct {
+	// Address is host:port to serve /metrics on. Empty: nothing is counted and nothing served. Without TLS it must be a
+	// loopback address.
+	Address string `yaml:"address,omitempty"`
+	// TLS serves with this server's certificate, to callers that show a certificate of the pool, of any role.
+	TLS bool `yaml:"tls,omitempty"`
 }
 
 // Log says what the processes of Holdfast write to standard error, where the journal picks it up.

@@ -23,7 +23,7 @@ func (c Config) Validate() error {
 		func() error { return pool.CheckName("server", c.Server) },
 		func() error { return checkAddress("address", c.Address) },
 		func() error { return checkListen(c.Listen) },
-		c.checkPaths, c.Etcd.validate, c.checkPorts, c.Guard.validate, c.checkStorage, c.Log.validate,
+		c.checkPaths, c.Etcd.validate, c.checkPorts, c.Guard.validate, c.checkStorage, c.Log.validate, c.checkMetrics,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -138,6 +138,33 @@ func (c Config) checkPorts() error {
 				return invalid("%s and %s both use port %d", q.key, p.key, p.port)
 			}
 		}
+	}
+	return nil
+}
+
+// checkMetrics refuses to show figures to a network without TLS, and a port that is in use.
+func (c Config) checkMetrics() error {
+	m := c.Metrics
+	if m.Address == "" {
+		if m.TLS {
+			return invalid("metrics.tls is set, but metrics.address is empty: set it, such as 127.0.0.1:9640")
+		}
+		return nil
+	}
+	if err := checkListen(m.Address); err != nil {
+		return fmt.Errorf("metrics.address: %w", err)
+	}
+	host, port, _ := net.SplitHostPort(m.Address)
+	if !m.TLS && !isLoopback(host) {
+		return invalid("metrics.address %q: without TLS only this very machine may ask; write 127.0.0.1:%s, or set metrics.tls", m.Address, port)
+	}
+	n, _ := strconv.Atoi(port)
+	_, agent, _ := net.SplitHostPort(c.Listen)
+	switch {
+	case port == agent:
+		return invalid("metrics.address %q uses the port of listen %q", m.Address, c.Listen)
+	case c.Etcd.Mode == EtcdEmbedded && (n == c.Etcd.ClientPort || n == c.Etcd.PeerPort):
+		return invalid("metrics.address %q uses a port of etcd", m.Address)
 	}
 	return nil
 }

@@ -41,10 +41,10 @@ type Incident struct {
 	// Began is the first sign; Ended is zero while a VM is not settled.
 	Began, Ended time.Time
 	// Updated is when the record was last written, By whom.
-	Updated time.Time
-	By      string
-	Servers []IncidentServer
-	VMs     []IncidentVM
+	Updated  time.Time
+	By       string
+	Servers  []IncidentServer
+	VMs      []IncidentVM
 	Revision Revision
 }
 
