@@ -24,11 +24,13 @@ type Merger struct {
 	events     []*pb.Event
 }
 
-// collection is a set of things by ID whose sorted list is made anew only when it has changed.
+// collection is a set of things by ID. Its list is sorted anew only when there are others in it; what is only replaced
+// keeps its place.
 type collection[T any] struct {
-	byID   map[string]T
-	sorted []T
-	stale  bool
+	byID     map[string]T
+	sorted   []T
+	stale    bool
+	replaced []T
 }
 
 func (c *collection[T]) replace(all []T, id func(T) string) {
@@ -47,20 +49,36 @@ func (c *collection[T]) put(all []T, gone []string, id func(T) string) {
 		c.byID = map[string]T{}
 	}
 	for _, x := range all {
+		if _, known := c.byID[id(x)]; known {
+			c.replaced = append(c.replaced, x)
+		} else {
+			c.stale = true
+		}
 		c.byID[id(x)] = x
 	}
 	for _, name := range gone {
 		delete(c.byID, name)
+		c.stale = true
 	}
-	c.stale = true
 }
 
 // list returns the sorted values; the result is never changed later.
 func (c *collection[T]) list(compare func(a, b T) int) []T {
+	if !c.stale && len(c.replaced) > 0 {
+		c.sorted = slices.Clone(c.sorted)
+		for _, x := range c.replaced {
+			i, found := slices.BinarySearchFunc(c.sorted, x, compare)
+			if !found {
+				c.stale = true
+				break
+			}
+			c.sorted[i] = x
+		}
+	}
 	if c.stale {
 		c.sorted = slices.SortedFunc(maps.Values(c.byID), compare)
-		c.stale = false
 	}
+	c.stale, c.replaced = false, nil
 	return c.sorted
 }
 

@@ -30,26 +30,83 @@ type problem struct {
 	since          time.Time
 }
 
-// reindex brings the index up to the view.
+// reindex brings the index up to the view. Where only some VMs are others than before, it looks at those alone: a large
+// pool changes all the time.
 func (m *Model) reindex(v *feed.View) {
-	if m.index.of == v {
+	old := m.index.of
+	if old == v {
 		return
 	}
-	ix := index{of: v, running: map[string]*pb.Operation{}, about: map[string]*pb.Operation{}, operations: map[string]*pb.Operation{}, counts: map[pb.VMStatus]int{}}
+	changed, same := changedVMs(old, v)
+	if !same {
+		m.index.count(v)
+	} else {
+		for _, c := range changed {
+			m.index.tally(c[0], -1)
+			m.index.tally(c[1], 1)
+		}
+	}
+	if old == nil || !sameList(old.Operations, v.Operations) {
+		m.index.indexOperations(v)
+	}
+	if !same || old.Pool != v.Pool || !sameList(old.Servers, v.Servers) || slices.ContainsFunc(changed, func(c [2]*pb.VMView) bool {
+		return vmTone(c[0].GetStatus()) == bad || vmTone(c[1].GetStatus()) == bad
+	}) {
+		m.index.serverNames = nil
+		for _, s := range v.Servers {
+			m.index.serverNames = append(m.index.serverNames, s.GetServer().GetId()+" *")
+		}
+		m.index.problems = problemsOf(v)
+	}
+	m.index.of = v
+}
+
+// sameList reports whether two lists are one and the same: a View's lists are made anew when something in them changes.
+func sameList[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// changedVMs pairs the VMs that are others in after than in before; same is false if VMs came or went.
+func changedVMs(before, after *feed.View) (changed [][2]*pb.VMView, same bool) {
+	if before == nil || len(before.VMs) != len(after.VMs) {
+		return nil, false
+	}
+	for i, x := range after.VMs {
+		if y := before.VMs[i]; x != y {
+			if x.GetVm().GetId() != y.GetVm().GetId() {
+				return nil, false
+			}
+			changed = append(changed, [2]*pb.VMView{y, x})
+		}
+	}
+	return changed, true
+}
+
+// count counts all VMs anew.
+func (ix *index) count(v *feed.View) {
+	ix.counts, ix.unprotected = map[pb.VMStatus]int{}, 0
 	longest := ""
 	for _, x := range v.VMs {
 		if id := x.GetVm().GetId(); len(id) > len(longest) {
 			longest = id
 		}
-		ix.counts[x.GetStatus()]++
-		if x.GetStatus() != pb.VMStatus_VM_STATUS_STOPPED && !x.GetProtected() {
-			ix.unprotected++
-		}
+		ix.tally(x, 1)
 	}
 	ix.longestVM = []string{longest}
-	for _, s := range v.Servers {
-		ix.serverNames = append(ix.serverNames, s.GetServer().GetId()+" *")
+}
+
+// tally counts one VM n times.
+func (ix *index) tally(v *pb.VMView, n int) {
+	if ix.counts[v.GetStatus()] += n; ix.counts[v.GetStatus()] == 0 {
+		delete(ix.counts, v.GetStatus())
 	}
+	if v.GetStatus() != pb.VMStatus_VM_STATUS_STOPPED && !v.GetProtected() {
+		ix.unprotected += n
+	}
+}
+
+func (ix *index) indexOperations(v *feed.View) {
+	ix.running, ix.about, ix.operations = map[string]*pb.Operation{}, map[string]*pb.Operation{}, make(map[string]*pb.Operation, len(v.Operations))
 	for _, o := range v.Operations {
 		ix.operations[o.GetId()] = o
 		if o.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
@@ -61,8 +118,6 @@ func (m *Model) reindex(v *feed.View) {
 			ix.about[o.GetServer()] = o
 		}
 	}
-	ix.problems = problemsOf(v)
-	m.index = ix
 }
 
 // problemsOf are the open alerts, what cannot be read, and servers and VMs in a bad state that no alert speaks of.

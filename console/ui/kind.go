@@ -18,6 +18,8 @@ type kind struct {
 	row func(m *Model, v *feed.View, id string) any
 	// text is what a plain word of a filter is looked for in.
 	text func(m *Model, row any) string
+	// same reports whether two views list the same things in the same order; nil: nobody knows.
+	same func(before, after *feed.View) bool
 	// more are fields for filters that have no column.
 	more []column
 	// trouble says that a row is a problem.
@@ -189,14 +191,22 @@ func (l *list) refresh(m *Model, v *feed.View, rest bool) (sorted bool) {
 	if v == l.told && !l.dirty && (rest || !l.resting) {
 		return false
 	}
+	selects := l.troubled || l.of != "" || l.filter.line != ""
+	if !l.dirty && !selects && l.sort == "" && !l.reverse && l.told != nil && l.kind.same != nil && l.kind.same(l.told, v) {
+		l.told = v
+		return false
+	}
 	resort := l.dirty || !rest
 	before := l.index()
 	all := l.kind.ids(m, v)
 	l.all = len(all)
-	fresh := make([]string, 0, len(all))
-	for _, id := range all {
-		if l.shows(m, l.kind.row(m, v, id)) {
-			fresh = append(fresh, id)
+	fresh := all
+	if selects {
+		fresh = make([]string, 0, len(all))
+		for _, id := range all {
+			if l.shows(m, l.kind.row(m, v, id)) {
+				fresh = append(fresh, id)
+			}
 		}
 	}
 	if l.sort != "" || l.reverse {

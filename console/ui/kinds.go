@@ -26,6 +26,7 @@ var (
 	}
 	vmKind = &kind{
 		name: "VMs", one: "VM",
+		same: func(before, after *feed.View) bool { _, same := changedVMs(before, after); return same },
 		ids: func(_ *Model, v *feed.View) []string {
 			return idsOf(v.VMs, func(s *pb.VMView) string { return s.GetVm().GetId() })
 		},

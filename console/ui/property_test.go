@@ -2,6 +2,8 @@ package ui
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,9 +36,17 @@ func checkFrame(t interface{ Fatalf(string, ...any) }, m *Model) {
 			t.Fatalf("%d cells on a terminal of %d: %q", cells(line), m.w, line)
 		}
 	}
+	if v := m.shown(); v.Pool != nil {
+		var anew index
+		anew.count(v)
+		if !maps.Equal(anew.counts, m.index.counts) || anew.unprotected != m.index.unprotected || !slices.Equal(problemsOf(v), m.index.problems) {
+			t.Fatalf("counted %v, %d unprotected, problems %v; there are %v, %d, %v", m.index.counts, m.index.unprotected, m.index.problems,
+				anew.counts, anew.unprotected, problemsOf(v))
+		}
+	}
 	for _, s := range screens {
 		l := m.lists[s]
-		if len(l.ids) > 0 && (l.index() < 0 || l.kind.row(m, m.shown(), l.cursor) == nil) {
+		if m.visible(s) && len(l.ids) > 0 && (l.index() < 0 || l.kind.row(m, m.shown(), l.cursor) == nil) {
 			t.Fatalf("screen %d: the cursor %q is on nothing", s, l.cursor)
 		}
 	}

@@ -63,7 +63,7 @@ func (m *Model) refresh() {
 		m.lists[vms].follow("")
 	}
 	for _, s := range screens {
-		if m.lists[s].refresh(m, v, rest) {
+		if m.visible(s) && m.lists[s].refresh(m, v, rest) {
 			m.lastSort = m.now
 		}
 	}
@@ -71,6 +71,19 @@ func (m *Model) refresh() {
 		if r, ok := d.(refresher); ok {
 			r.refresh(m)
 		}
+	}
+}
+
+// visible reports whether a list is on the screen now. The others are brought up to date when they are.
+func (m *Model) visible(s screen) bool {
+	if s == m.screen {
+		return true
+	}
+	switch m.class() {
+	case classL:
+		return m.screen == servers || m.screen == vms || s == events || s == operations
+	default:
+		return s == events && m.screen == overview
 	}
 }
 
