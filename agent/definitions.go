@@ -63,6 +63,10 @@ func (h host) Silence(s pool.ServerID) time.Duration { return h.agent().Silence(
 
 // Inspect checks whether this server can run a definition.
 func (h host) Inspect(ctx context.Context, xml string, needs []pool.Need) (api.Inspection, error) {
+	if xml == "" {
+		missing, err := h.virt.Missing(ctx, needs)
+		return api.Inspection{Missing: missing}, err
+	}
 	in, err := h.virt.Inspect(ctx, xml, needs)
 	return api.Inspection{Missing: in.Missing, Rejected: in.Rejected, Unlocked: in.Unlocked}, err
 }

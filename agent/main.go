@@ -19,8 +19,11 @@ func main() {
 	defer stop()
 	cmd := root()
 	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "holdfast-agent:", err)
-		os.Exit(exitCode(err))
+		code := exitCode(err)
+		if err != exitError(code) { //nolint:errorlint // our own value, never wrapped; whoever returned it has said why
+			fmt.Fprintln(os.Stderr, "holdfast-agent:", err)
+		}
+		os.Exit(code)
 	}
 }
 
@@ -60,7 +63,7 @@ func root() *cobra.Command {
 			func(ctx context.Context, c config.Config, log *slog.Logger) error { return runAgent(ctx, c, path, log) }),
 		withSettings("guard", "run the guard: stops protected VMs when the session runs out", &path, runGuard),
 		withSettings("etcd", "run this machine's member of the pool's embedded etcd", &path, runEtcd),
-		initCommand(), tokenCommand(&path), joinCommand(), demoCommand(), simulateCommand(), manCommand(),
+		initCommand(), tokenCommand(&path), joinCommand(), demoCommand(), simulateCommand(), manCommand(), checkCommand(&path),
 	)
 	return cmd
 }

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/figures"
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/mesh/tunnel"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/wire"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -62,7 +65,7 @@ func (s *Server) Ping(_ context.Context, r *pb.PingRequest) (*pb.PingResponse, e
 		return nil, fmt.Errorf("%s belongs to another life of the pool (%s, not %s): %w", s.server, mine, r.GetIncarnation(), pool.ErrRefused)
 	}
 	return &pb.PingResponse{Server: string(s.server), Session: int64(s.host.Session()), EtcdReachable: s.host.Reachable(),
-		Version: s.version, Guard: s.host.GuardAnswers()}, nil
+		Version: s.version, Guard: s.host.GuardAnswers(), Now: timestamppb.New(clock.Real().Wall())}, nil
 }
 
 // InspectVM checks a definition against this server.

@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"agent/guard":  {"pkg/pool"},
 	"agent/reach":  {"pkg/pool"},
 	// What is exported is read from the agent; only calls and requests to etcd are counted on their way.
+	"agent/check":   {"pkg/pool"}, // a judgement; the command beside it collects
 	"agent/metrics": {"pkg/kv", "pkg/plan", "pkg/pool"},
 	"agent/virt":    {"agent/local", "agent/guard", "pkg/pool"}, // the words of local.Hypervisor
 	"agent/fence":   {"pkg/pool"},
@@ -46,7 +47,7 @@ var mayImport = map[string][]string{
 	"console/cli":  {"console/contexts", "pkg/rpc", "pkg/pool", "proto"},
 
 	// Which pool, and with which certificates: for the command line and the console.
-	"console/contexts": {"pkg/config", "pkg/pki", "pkg/rpc", "pkg/pool"},
+	"console/contexts": {"pkg/config", "pkg/pki", "pkg/rpc", "pkg/pool", "proto"},
 
 	// Examples for other tools know nothing of this module but its keys.
 	"docs/examples/watch": {},

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -133,7 +134,9 @@ type PingResponse struct {
 	EtcdReachable bool                   `protobuf:"varint,3,opt,name=etcd_reachable,json=etcdReachable,proto3" json:"etcd_reachable,omitempty"`
 	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Its guard answers.
-	Guard         bool `protobuf:"varint,5,opt,name=guard,proto3" json:"guard,omitempty"`
+	Guard bool `protobuf:"varint,5,opt,name=guard,proto3" json:"guard,omitempty"`
+	// What its wall clock shows; for people, nothing rests on it.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,6 +204,13 @@ func (x *PingResponse) GetGuard() bool {
 		return x.Guard
 	}
 	return false
+}
+
+func (x *PingResponse) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
 }
 
 type AskPromiseRequest struct {
@@ -425,9 +435,10 @@ func (x *AskSilenceResponse) GetSilent() *durationpb.Duration {
 }
 
 type InspectVMRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Xml           string                 `protobuf:"bytes,1,opt,name=xml,proto3" json:"xml,omitempty"`
-	Needs         []*Need                `protobuf:"bytes,2,rep,name=needs,proto3" json:"needs,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: only the needs are looked at.
+	Xml           string  `protobuf:"bytes,1,opt,name=xml,proto3" json:"xml,omitempty"`
+	Needs         []*Need `protobuf:"bytes,2,rep,name=needs,proto3" json:"needs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1177,16 +1188,17 @@ var File_holdfast_v1_mesh_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eholdfast/v1/mesh_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\"C\n" +
+	"\x1eholdfast/v1/mesh_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\"C\n" +
 	"\vPingRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\tR\vincarnation\"\x97\x01\n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\"\xc5\x01\n" +
 	"\fPingResponse\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12%\n" +
 	"\x0eetcd_reachable\x18\x03 \x01(\bR\retcdReachable\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
-	"\x05guard\x18\x05 \x01(\bR\x05guard\"x\n" +
+	"\x05guard\x18\x05 \x01(\bR\x05guard\x12,\n" +
+	"\x03now\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"x\n" +
 	"\x11AskPromiseRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12-\n" +
@@ -1301,41 +1313,43 @@ var file_holdfast_v1_mesh_service_proto_goTypes = []any{
 	(*ConfirmIncomingResponse)(nil), // 17: holdfast.v1.ConfirmIncomingResponse
 	(*StreamFiguresRequest)(nil),    // 18: holdfast.v1.StreamFiguresRequest
 	(*StreamFiguresResponse)(nil),   // 19: holdfast.v1.StreamFiguresResponse
-	(*durationpb.Duration)(nil),     // 20: google.protobuf.Duration
-	(*Need)(nil),                    // 21: holdfast.v1.Need
-	(*ServerFigures)(nil),           // 22: holdfast.v1.ServerFigures
+	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 21: google.protobuf.Duration
+	(*Need)(nil),                    // 22: holdfast.v1.Need
+	(*ServerFigures)(nil),           // 23: holdfast.v1.ServerFigures
 }
 var file_holdfast_v1_mesh_service_proto_depIdxs = []int32{
-	20, // 0: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
-	20, // 1: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
-	21, // 2: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
-	12, // 3: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
-	0,  // 4: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
-	20, // 5: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
-	22, // 6: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
-	1,  // 7: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
-	3,  // 8: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
-	5,  // 9: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
-	7,  // 10: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
-	9,  // 11: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
-	14, // 12: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
-	16, // 13: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
-	18, // 14: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
-	11, // 15: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
-	2,  // 16: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
-	4,  // 17: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
-	6,  // 18: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
-	8,  // 19: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
-	10, // 20: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
-	15, // 21: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
-	17, // 22: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
-	19, // 23: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
-	13, // 24: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
-	16, // [16:25] is the sub-list for method output_type
-	7,  // [7:16] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	20, // 0: holdfast.v1.PingResponse.now:type_name -> google.protobuf.Timestamp
+	21, // 1: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
+	21, // 2: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
+	22, // 3: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
+	12, // 4: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
+	0,  // 5: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
+	21, // 6: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
+	23, // 7: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
+	1,  // 8: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
+	3,  // 9: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
+	5,  // 10: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
+	7,  // 11: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
+	9,  // 12: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
+	14, // 13: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
+	16, // 14: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
+	18, // 15: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
+	11, // 16: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
+	2,  // 17: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
+	4,  // 18: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
+	6,  // 19: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
+	8,  // 20: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
+	10, // 21: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
+	15, // 22: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
+	17, // 23: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
+	19, // 24: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
+	13, // 25: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
+	17, // [17:26] is the sub-list for method output_type
+	8,  // [8:17] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_mesh_service_proto_init() }
