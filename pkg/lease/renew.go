@@ -144,6 +144,9 @@ func (s *Session) acknowledged(info Info) {
 	}
 	now := s.cfg.Clock.Now()
 	was := now.Before(s.allowed)
+	if info.Sent == s.acked { // a move to a shorter lease began at the instant of the renewal
+		info.KillAt = min(info.KillAt, s.allowed)
+	}
 	s.acked, s.allowed = info.Sent, info.KillAt
 	is := now.Before(s.allowed)
 	s.mu.Unlock()
