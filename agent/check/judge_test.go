@@ -82,6 +82,7 @@ func TestEachThingThatIsWrongHasItsLineWithAFix(t *testing.T) {
 		}, "clocks", Warn, "600ms apart"},
 		"no clock told":         {func(f *Facts) { with(f, "s2", func(p *Peer) { p.HasClock = false }) }, "clocks", Warn, "s2 did not say"},
 		"no libvirt":            {func(f *Facts) { f.Libvirt = Libvirt{Err: "connection refused"} }, "libvirt", Fail, "refused"},
+		"no CPU known":          {func(f *Facts) { f.Libvirt = Libvirt{Err: "connection refused"} }, "CPUs", Warn, "not known"},
 		"no storage configured": {func(f *Facts) { f.Storage = nil }, "storage", Warn, "no shared storage"},
 		"storage not there":     {func(f *Facts) { with(f, "s3", func(p *Peer) { p.MissingStorage = []string{"file /srv/vms"} }) }, "storage", Fail, "s3: file /srv/vms"},
 		"storage not looked at": {func(f *Facts) { with(f, "s3", func(p *Peer) { p.StorageErr = "libvirt is away" }) }, "storage", Fail, "s3: libvirt is away"},

@@ -52,6 +52,10 @@ func (j *judge) cpus() {
 			lacks = append(lacks, fmt.Sprintf("%s lacks %s", id, strings.Join(l, ", ")))
 		}
 	}
+	if j.f.Libvirt.Err != "" {
+		j.add("CPUs", Warn, "see the line libvirt", "not known")
+		return
+	}
 	if len(lacks) > 0 {
 		j.add("CPUs", Warn, "give VMs a CPU model that every server has, not host-model or host-passthrough; they restart anywhere, but do not migrate live", "of this server's CPU: %s", strings.Join(lacks, "; "))
 		return
