@@ -14,14 +14,17 @@ import (
 )
 
 // Admit judges whether server from may bring a copy of a VM to server self, whose session is session, for operation op:
-// only the VM's owner may, under a claim that names both, as it was just read. It is pool.ErrRefused otherwise.
+// only the VM's owner may, under a claim that names both, as it was just read. It is pool.ErrRefused otherwise, and
+// pool.ErrUnavailable while self has no session.
 func Admit(c pool.Claim, from, self pool.ServerID, session pool.Session, op pool.OperationID) error {
 	refuse := func(format string, args ...any) error {
 		return pool.Refuse("NOT_ADMITTED", "", "%s is not to come to %s: "+format, append([]any{c.VM, self}, args...)...)
 	}
 	switch {
-	case op == "" || session == 0:
-		return refuse("it has no session, or there is no operation")
+	case op == "":
+		return refuse("there is no operation")
+	case session == 0: // its agent has just been started, and takes its session up again in a moment
+		return fmt.Errorf("%s has no session now: %w", self, pool.ErrUnavailable)
 	case c.Phase != pool.PhaseMigrating || c.Incoming == nil:
 		return refuse("its claim is %v", c.Phase)
 	case c.Operation != op:

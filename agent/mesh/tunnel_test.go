@@ -264,6 +264,19 @@ func TestOnlyTheOwnerOfAnAdmittedMigrationOpensATunnel(t *testing.T) {
 	}
 }
 
+func TestADestinationThatHasNoSessionYetIsToBeAskedAgain(t *testing.T) {
+	c := pool.Claim{VM: "web", Phase: pool.PhaseMigrating, Server: "srv-1", Operation: op, Incoming: &pool.Incoming{Server: "srv-2", Session: 7}}
+	if err := Admit(c, "srv-1", "srv-2", 0, op); !errors.Is(err, pool.ErrUnavailable) || errors.Is(err, pool.ErrRefused) {
+		t.Errorf("no session: %v; want unavailable, which is tried again", err)
+	}
+	if err := Admit(c, "srv-1", "srv-2", 8, op); !errors.Is(err, pool.ErrRefused) {
+		t.Errorf("another session: %v; want refused", err)
+	}
+	if err := Admit(c, "srv-1", "srv-2", 7, op); err != nil {
+		t.Errorf("the session that the claim names: %v", err)
+	}
+}
+
 func TestATunnelThatWasNotAnnouncedIsRefused(t *testing.T) {
 	c := newCrossing(t)
 	s, err := c.ways.Open(t.Context(), "srv-2", op, "web", filepath.Join(c.base, "a", strings.Repeat("0", 20)))

@@ -19,7 +19,7 @@ type VM struct {
 	// UUID follows from the name if empty.
 	UUID string
 	// MemoryMiB is 80 by default, of which the kernel takes half, plus the set of
-	// a guest that dirties memory.
+	// a guest that dirties memory and what it fills.
 	MemoryMiB int
 	// Disk is the image; by default NAME.img on shared storage. It is made if
 	// it does not exist and is not a device.
@@ -27,6 +27,8 @@ type VM struct {
 	// DirtyMiB is how much memory the guest dirties a second, in a working set of
 	// DirtySetMiB (16 by default).
 	DirtyMiB, DirtySetMiB int
+	// FillMiB is how much memory the guest fills with noise before it begins to count: what a migration has to copy.
+	FillMiB int
 	// KernelArgs are appended to the guest's kernel command line.
 	KernelArgs string
 	// Extra is XML put among the devices.
@@ -104,6 +106,7 @@ func (l *Lab) complete(vm VM) VM {
 		if vm.DirtyMiB > 0 {
 			vm.MemoryMiB += vm.DirtySetMiB
 		}
+		vm.MemoryMiB += vm.FillMiB + vm.FillMiB/8 // the kernel needs some of it
 	}
 	return vm
 }
@@ -112,6 +115,9 @@ func (vm VM) commandLine() string {
 	line := "console=ttyS0 quiet panic=-1 unknown_nmi_panic=1 tsc=reliable lpj=4000000"
 	if vm.DirtyMiB > 0 {
 		line += fmt.Sprintf(" hf.dirty=%d hf.dirtyset=%d", vm.DirtyMiB, vm.DirtySetMiB)
+	}
+	if vm.FillMiB > 0 {
+		line += fmt.Sprintf(" hf.fill=%d", vm.FillMiB)
 	}
 	return strings.TrimSpace(line + " " + vm.KernelArgs)
 }

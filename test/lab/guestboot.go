@@ -132,8 +132,15 @@ func fetchKernel(ctx context.Context, pkg, dir string) error {
 	if _, err := run(ctx, "", "sh", "-c", script, "sh", tmp, pkg); err != nil {
 		return err
 	}
+	if _, err := os.Stat(filepath.Join(dir, "vmlinuz")); err == nil {
+		return nil // another lab was quicker
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	return os.Rename(filepath.Join(tmp, "new"), dir)
+	err = os.Rename(filepath.Join(tmp, "new"), dir)
+	if _, there := os.Stat(filepath.Join(dir, "vmlinuz")); there == nil {
+		return nil
+	}
+	return err
 }

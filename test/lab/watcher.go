@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-ha/holdfast/test/lab/inside"
 )
 
 // sampleEvery is how often a Watcher looks for new processes and asks the known
@@ -131,6 +133,7 @@ func (w *Watcher) meet(ctx context.Context, s *Server, pid int) {
 		_ = unix.Close(fd)
 		return
 	}
+	_ = inside.Weigh(pid) // best effort: libvirt gave it a session of its own
 	t := &tracked{server: s, pidfd: fd, life: &Life{QEMU: q, Seen: time.Now()}}
 	w.mu.Lock()
 	w.known[pid] = t

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,36 +17,77 @@ import (
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
-// servers is the size of the shared pool: one more than its etcd votes.
+// servers is the size of a pool: one more than its etcd votes.
 const servers = 4
 
-// standing is the pool that the tests share; it is made by the first one.
-var standing struct {
+// abreast is how many tests run at a time, each on a pool of its own: they wait more than they work.
+const abreast = 2
+
+// stand is a pool that tests use one after the other; it is made by the first one.
+type stand struct {
+	// name is the lab's.
+	name   string
 	lab    *lab.Lab
 	pool   *holdfast.Pool
 	number int
 }
 
+// stands are those that no test uses now. The one that was used last is taken first: whoever runs one test, or one at a
+// time, needs one lab.
+var stands struct {
+	tickets chan struct{}
+	mu      sync.Mutex
+	free    []*stand
+}
+
+func take() *stand {
+	<-stands.tickets
+	stands.mu.Lock()
+	defer stands.mu.Unlock()
+	last := len(stands.free) - 1
+	s := stands.free[last]
+	stands.free = stands.free[:last]
+	return s
+}
+
+func putBack(s *stand) {
+	stands.mu.Lock()
+	stands.free = append(stands.free, s)
+	stands.mu.Unlock()
+	stands.tickets <- struct{}{}
+}
+
 func TestMain(m *testing.M) {
+	name := os.Getenv(lab.EnvName)
+	stands.tickets = make(chan struct{}, abreast)
+	for i := range abreast {
+		stands.free = append(stands.free, &stand{name: name})
+		stands.tickets <- struct{}{}
+		// A lab's name has six letters at most.
+		name = os.Getenv(lab.EnvName)[:min(5, len(os.Getenv(lab.EnvName)))] + string(rune('b'+i))
+	}
+	slices.Reverse(stands.free)
 	code := m.Run()
-	if err := dismantle(); err != nil {
-		fmt.Fprintln(os.Stderr, "take the lab down:", err)
-		code = max(code, 1)
+	for _, s := range stands.free {
+		if err := s.dismantle(); err != nil {
+			fmt.Fprintln(os.Stderr, "take the lab down:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }
 
-func dismantle() error {
-	if standing.pool != nil {
-		standing.pool.Close()
+func (s *stand) dismantle() error {
+	if s.pool != nil {
+		s.pool.Close()
 	}
-	if standing.lab == nil {
+	if s.lab == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	l := standing.lab
-	standing.lab, standing.pool = nil, nil
+	l := s.lab
+	s.lab, s.pool = nil, nil
 	if os.Getenv("HOLDFAST_LAB_KEEP") != "" {
 		return nil
 	}
@@ -54,6 +97,7 @@ func dismantle() error {
 // bed is what one test works with.
 type bed struct {
 	t   *testing.T
+	s   *stand
 	l   *lab.Lab
 	p   *holdfast.Pool
 	w   *lab.Watcher
@@ -64,38 +108,41 @@ type bed struct {
 	from  time.Time
 }
 
-// prepare gives a test the shared pool, with every server up and no VM, and a Watcher that fails the test if a VM
-// ever executes twice.
+// prepare gives a test a pool for itself, with every server up and no VM, and a Watcher that fails the test if a VM
+// ever executes twice. The test runs beside others from here on.
 func prepare(t *testing.T) *bed {
 	t.Helper()
 	lab.Require(t)
-	if standing.pool == nil {
-		if err := form(within(t, 3*time.Minute)); err != nil {
-			if standing.lab != nil {
-				t.Logf("logs of the servers' processes, last lines:\n%s", standing.lab.Tails(25))
+	t.Parallel()
+	s := take()
+	t.Cleanup(func() { putBack(s) })
+	if s.pool == nil {
+		if err := s.form(within(t, 3*time.Minute)); err != nil {
+			if s.lab != nil {
+				t.Logf("logs of the servers' processes, last lines:\n%s", s.lab.Tails(25))
 			}
-			t.Fatalf("make the pool: %v", errors.Join(err, dismantle()))
+			t.Fatalf("make the pool: %v", errors.Join(err, s.dismantle()))
 		}
 	}
-	standing.number++
-	b := &bed{t: t, l: standing.lab, p: standing.pool, homes: map[string]string{}, tag: fmt.Sprintf("t%d", standing.number), from: time.Now()}
+	s.number++
+	b := &bed{t: t, s: s, l: s.lab, p: s.pool, homes: map[string]string{}, tag: fmt.Sprintf("t%d", s.number), from: time.Now()}
 	t.Cleanup(b.restore)
 	b.w = lab.Watched(t, b.l)
 	t.Cleanup(b.finish)
 	return b
 }
 
-func form(ctx context.Context) error {
-	l, err := lab.Open(lab.Options{})
+func (s *stand) form(ctx context.Context) error {
+	l, err := lab.Open(lab.Options{Name: s.name})
 	if err != nil {
 		return err
 	}
-	standing.lab = l
+	s.lab = l
 	if err := l.Up(ctx, servers); err != nil {
 		return err
 	}
 	began := time.Now()
-	standing.pool, err = holdfast.Form(ctx, l, holdfast.Options{HA: true})
+	s.pool, err = holdfast.Form(ctx, l, holdfast.Options{HA: true})
 	fmt.Printf("    pool of %d servers made in %s\n", servers, time.Since(began).Round(10*time.Millisecond))
 	return err
 }
@@ -148,7 +195,7 @@ func (b *bed) restore() {
 	defer cancel()
 	if err := b.restored(ctx); err != nil {
 		b.t.Errorf("the pool did not recover from this test: %v\n%s", err, b.report())
-		if err := dismantle(); err != nil {
+		if err := b.s.dismantle(); err != nil {
 			b.t.Errorf("take the lab down: %v", err)
 		}
 	}

@@ -2,13 +2,14 @@ package measure
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"text/tabwriter"
 	"time"
 )
 
-// spread is the smallest, the middle and the largest of some durations.
-func spread(all []time.Duration) (least, median, most time.Duration) {
+// spread is the smallest, the middle and the largest of some figures.
+func spread[F time.Duration | float64](all []F) (least, median, most F) {
 	if len(all) == 0 {
 		return 0, 0, 0
 	}
@@ -56,4 +57,55 @@ func (f Failover) table(all []run) {
 		fmt.Fprintf(w, "%v\t%s\t%d\t%.2f s\t%.2f s\t%.2f s\t%s\t%s\n", f.TTL, kind.name, len(took), least.Seconds(), median.Seconds(), most.Seconds(), target, met)
 	}
 	_ = w.Flush() // f.Out is the terminal
+}
+
+// row prints one line; a target is a bound of the median.
+func row(w io.Writer, what, by string, all []time.Duration, target time.Duration) {
+	least, median, most := spread(all)
+	bound, met := "-", "-"
+	if target > 0 {
+		bound, met = fmt.Sprintf("<= %.2f s", target.Seconds()), verdict(len(all) > 0 && median <= target)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%d\t%.2f s\t%.2f s\t%.2f s\t%s\t%s\n", what, by, len(all), least.Seconds(), median.Seconds(), most.Seconds(), bound, met)
+}
+
+// number prints one line of what is no time; a target is what the median must reach.
+func number(w io.Writer, what, by, unit string, all []float64, target float64) {
+	least, median, most := spread(all)
+	bound, met := "-", "-"
+	if target > 0 {
+		bound, met = fmt.Sprintf(">= %.2f", target), verdict(len(all) > 0 && median >= target)
+	}
+	text := func(v float64) string {
+		if unit == "" {
+			return fmt.Sprintf("%.2f", v)
+		}
+		return fmt.Sprintf("%.0f %s", v, unit)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", what, by, len(all), text(least), text(median), text(most), bound, met)
+}
+
+func verdict(met bool) string {
+	if met {
+		return "yes"
+	}
+	return "NO"
+}
+
+// each takes one figure of each of several measurements.
+func each[M, F any](all []M, of func(M) F) []F {
+	var figures []F
+	for _, one := range all {
+		figures = append(figures, of(one))
+	}
+	return figures
+}
+
+// ratios divides figures that were measured one after the other.
+func ratios(over, under []float64) []float64 {
+	var all []float64
+	for i := range min(len(over), len(under)) {
+		all = append(all, over[i]/under[i])
+	}
+	return all
 }

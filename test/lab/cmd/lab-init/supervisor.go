@@ -113,6 +113,9 @@ func (s *supervisor) start(p inside.Process) error {
 	if err != nil {
 		return err
 	}
+	if err := inside.Weigh(pid); err != nil {
+		fmt.Fprintf(os.Stderr, "lab-init: %s: %v\n", p.Name, err) // it runs, at the usual speed
+	}
 	if s.known[p.Name] == nil {
 		s.order = append(s.order, p.Name)
 	}

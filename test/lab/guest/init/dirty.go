@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -33,5 +34,21 @@ func (d *dirtier) run(rate, setMiB int) {
 			at = (at + pageSize) % len(memory)
 		}
 		d.pages.Add(uint64(perTick))
+	}
+}
+
+// fill fills memory with what cannot be compressed, and keeps it for good.
+func fill(sizeMiB int) {
+	memory, err := unix.Mmap(-1, 0, sizeMiB<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		fmt.Println("lab guest: memory to fill:", err)
+		return
+	}
+	x := uint64(0x9e3779b97f4a7c15)
+	for at := 0; at < len(memory); at += 8 {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		binary.LittleEndian.PutUint64(memory[at:], x)
 	}
 }

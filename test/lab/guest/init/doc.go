@@ -8,9 +8,10 @@
 // record that is not its own is counted as a foreign write and never lost.
 //
 // The kernel command line steers it: hf.dirty=N dirties N MiB of memory a
-// second, hf.dirtyset=N (default 16) is the working set in MiB, and hf.every=N
-// writes a record every N milliseconds (100) to tell short pauses. The power
-// button switches the guest off, as `virsh shutdown` expects.
+// second, hf.dirtyset=N (default 16) is the working set in MiB, hf.fill=N fills
+// N MiB with noise first, and hf.every=N writes a record every N milliseconds
+// (100) to tell short pauses. The power button switches the guest off, as
+// `virsh shutdown` expects.
 //
 // It only runs inside a lab guest; it is no example of an init system.
 package main

@@ -42,6 +42,9 @@ func run() error {
 	if rate := args.number("hf.dirty", 0); rate > 0 {
 		go d.run(rate, args.number("hf.dirtyset", 16))
 	}
+	if size := args.number("hf.fill", 0); size > 0 {
+		fill(size)
+	}
 	w, err := newWriter(serverMark(), &d)
 	if err != nil {
 		return err
