@@ -52,7 +52,7 @@ func TestEveryGrpcurlLineOfTheManualsWorksOnTheDemoPool(t *testing.T) {
 		b.try(e)
 		called[e.line[strings.LastIndex(e.line, " ")+1:]] = true
 	}
-	for _, services := range []string{"pool", "server", "vm", "operation", "event"} {
+	for _, services := range []string{"pool", "server", "vm", "operation", "event", "identity"} {
 		text, err := os.ReadFile("../proto/holdfast/v1/" + services + "_service.proto")
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +89,7 @@ func (b *demoBed) try(e example) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
 	defer cancel()
 	line := strings.Replace(e.line, "127.0.0.1:7400", b.agents[0], 1)
-	endless := strings.Contains(line, "/WatchPool") || strings.Contains(line, "/WatchEvents") || strings.Contains(line, "/WatchFigures")
+	endless := e.refused == "" && (strings.Contains(line, "/WatchPool") || strings.Contains(line, "/WatchEvents") || strings.Contains(line, "/WatchFigures"))
 	if endless && !strings.Contains(line, "-max-time") {
 		line = strings.Replace(line, "grpcurl ", "grpcurl -max-time 1 ", 1)
 	}

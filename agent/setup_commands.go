@@ -2,9 +2,10 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,7 @@ func (f *machineFlags) machine(cmd *cobra.Command, target string) (setup.Machine
 
 func initCommand() *cobra.Command {
 	var f machineFlags
+	var start bool
 	cmd := &cobra.Command{
 		Use: "init --pool NAME", Short: "make a new pool with this machine as its first server", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,10 +81,11 @@ func initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tell(cmd.OutOrStdout(), "Made pool %s with %s as its first server.\n", r)
+			return tell(cmd, "Made pool %s with %s as its first server.\n", r, start)
 		},
 	}
 	f.register(cmd)
+	startFlag(cmd, &start)
 	cmd.Flags().StringVar(&f.settings.Pool, "pool", "", "the pool's name; it cannot be changed later")
 	externalFlags(cmd, &f.settings.Etcd)
 	cobra.CheckErr(cmd.MarkFlagRequired("pool"))
@@ -117,7 +120,7 @@ func checkExternal(e config.Etcd) error {
 
 func joinCommand() *cobra.Command {
 	var f machineFlags
-	var witness bool
+	var witness, start bool
 	cmd := &cobra.Command{
 		Use: "join TOKEN", Short: "make this machine a server of the pool that made the token", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -133,35 +136,55 @@ func joinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tell(cmd.OutOrStdout(), "Joined pool %s as %s.\n", r)
+			return tell(cmd, "Joined pool %s as %s.\n", r, start)
 		},
 	}
 	f.register(cmd)
+	startFlag(cmd, &start)
 	cmd.Flags().BoolVar(&witness, "witness", false, "carry a vote of etcd and nothing else")
 	return cmd
 }
 
-// tell says what was done and what comes next.
-func tell(w io.Writer, text string, r setup.Result) error {
-	next := "systemctl enable --now holdfast-etcd holdfast-guard holdfast-agent"
+func startFlag(cmd *cobra.Command, start *bool) {
+	cmd.Flags().BoolVar(start, "start", false, "start the services, now and at each boot, as the next step says otherwise")
+}
+
+// tell says what was done and what comes next; with start that is done too.
+func tell(cmd *cobra.Command, text string, r setup.Result, start bool) error {
+	next := []string{"systemctl", "enable", "--now", "holdfast-etcd", "holdfast-guard", "holdfast-agent"}
 	if r.Witness {
-		next = "systemctl enable --now holdfast-etcd"
+		next = next[:4]
 	}
-	_, err := fmt.Fprintf(w, text+"Address %s, settings in %s.\nNext: %s\n", r.Pool, r.Server, r.Address, r.Files[0], next)
-	return err
+	word := "Next"
+	if start {
+		word = "Now"
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), text+"Address %s, settings in %s.\n%s: %s\n", r.Pool, r.Server, r.Address, r.Files[0], word, strings.Join(next, " ")); err != nil || !start {
+		return err
+	}
+	run := exec.CommandContext(cmd.Context(), next[0], next[1:]...) //nolint:gosec // fixed words
+	run.Stdout, run.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if err := run.Run(); err != nil {
+		return fmt.Errorf("the set-up is complete, but its services do not start: %s: %w", strings.Join(next, " "), err)
+	}
+	return nil
 }
 
 func tokenCommand(path *string) *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "tokens with which machines join the pool", Args: cobra.NoArgs}
 	var ttl time.Duration
+	var name, role string
 	create := &cobra.Command{
-		Use: "create", Short: "make a token for one machine, once", Args: cobra.NoArgs,
+		Use: "create", Short: "make a token with which one machine joins or, with --role, one operator logs in", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := settings(*path)
 			if err != nil {
 				return err
 			}
-			t, err := createToken(cmd, c, ttl)
+			if (name == "") != (role == "") {
+				return fmt.Errorf("a login token needs --role and --name, a token for a machine neither: %w", pool.ErrInvalid)
+			}
+			t, err := createToken(cmd, c, ttl, name, pki.Role(role))
 			if err != nil {
 				return err
 			}
@@ -169,12 +192,14 @@ func tokenCommand(path *string) *cobra.Command {
 			return err
 		},
 	}
+	create.Flags().StringVar(&role, "role", "", "make a login token (holdfast login) for this role: viewer, operator or admin")
+	create.Flags().StringVar(&name, "name", "", "whom the certificate of a login token is for")
 	create.Flags().DurationVar(&ttl, "ttl", setup.DefaultTokenTTL, "how long it can be used")
 	cmd.AddCommand(create)
 	return cmd
 }
 
-func createToken(cmd *cobra.Command, c config.Config, ttl time.Duration) (setup.Token, error) {
+func createToken(cmd *cobra.Command, c config.Config, ttl time.Duration, name string, role pki.Role) (setup.Token, error) {
 	id, err := pki.Open(pki.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key})
 	if err != nil {
 		return setup.Token{}, err
@@ -188,7 +213,7 @@ func createToken(cmd *cobra.Command, c config.Config, ttl time.Duration) (setup.
 		return setup.Token{}, err
 	}
 	defer func() { _ = edge.Close() }() // the token is written, or the error says so
-	return setup.CreateToken(cmd.Context(), setup.TokenOptions{Settings: c, Store: edge, Leases: edge, Clock: clock.Real(), TTL: ttl, By: operator()})
+	return setup.CreateToken(cmd.Context(), setup.TokenOptions{Settings: c, Store: edge, Leases: edge, Clock: clock.Real(), TTL: ttl, By: operator(), Name: name, Role: role})
 }
 
 // operator names who runs this command, for the audit trail.

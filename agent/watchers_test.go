@@ -21,7 +21,7 @@ import (
 // schemaOf names the message of each kind of key, as docs/etcd.md has it.
 var schemaOf = map[string]string{"config": "PoolConfig", "servers": "Server", "seats": "Seat", "members": "Member", "roster": "Roster",
 	"vms": "VM", "claims": "Claim", "states": "VMState", "homes": "Home", "fences": "Fence", "alerts": "Alert",
-	"operations": "Operation", "events": "Event", "incidents": "Incident", "tokens": "JoinToken"}
+	"operations": "Operation", "events": "Event", "incidents": "Incident", "tokens": "JoinToken", "revoked": "Revocation"}
 
 // schemas reads what docs/schemas says of each kind.
 func schemas(t *testing.T) map[string]*jsonschema.Schema {

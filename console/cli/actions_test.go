@@ -28,33 +28,35 @@ var changing = map[string][]string{
 	"UpdateServer":   {"server label hv-02 rack=7", "server fence hv-02 none"},
 	"RemoveServer":   {"remove-server hv-03 --why sold", "server remove hv-03 --evacuate"},
 
-	"EnterMaintenance": {"maintenance enter hv-02 --why disks", "maintenance enter hv-02 --plan 7 --restart"},
-	"ExitMaintenance":  {"maintenance exit hv-02 --why mended"},
-	"ShutdownServer":   {"server shutdown hv-02 --evacuate --why sold", "server reboot hv-02", "reboot hv-02 --evacuate", "shutdown hv-02"},
-	"RegisterVM":       {"vm register new-vm --server hv-02 --set priority=high --request-id r"},
-	"UpdateVM":         {"set web-01 priority=high restarts=2", "vm set web-01 prefer=hv-01,hv-02"},
-	"RemoveVM":         {"remove old", "vm remove old"},
-	"SetVMHA":          {"ha on old --why prod", "ha off web-01 web-02"},
-	"StartVM":          {"start old", "vm start old --why needed"},
-	"StopVM":           {"stop web-01", "vm stop web-01 --request-id x"},
-	"KillVM":           {"kill web-01", "vm kill web-01"},
-	"RestartVM":        {"restart web-01", "vm restart web-01"},
-	"ClearVM":          {"clear web-01 --why fixed", "vm clear web-01"},
-	"MigrateVM":        {"migrate web-01 hv-02 --why heat", "vm migrate web-01", "migrate web-01 --plan 4711"},
-	"RelocateVM":       {"relocate web-01 hv-02", "vm relocate web-01 hv-02 --request-id r"},
-	"CancelOperation":  {"operation cancel op-none --why mistake"},
+	"EnterMaintenance":  {"maintenance enter hv-02 --why disks", "maintenance enter hv-02 --plan 7 --restart"},
+	"ExitMaintenance":   {"maintenance exit hv-02 --why mended"},
+	"ShutdownServer":    {"server shutdown hv-02 --evacuate --why sold", "server reboot hv-02", "reboot hv-02 --evacuate", "shutdown hv-02"},
+	"RegisterVM":        {"vm register new-vm --server hv-02 --set priority=high --request-id r"},
+	"UpdateVM":          {"set web-01 priority=high restarts=2", "vm set web-01 prefer=hv-01,hv-02"},
+	"RemoveVM":          {"remove old", "vm remove old"},
+	"SetVMHA":           {"ha on old --why prod", "ha off web-01 web-02"},
+	"StartVM":           {"start old", "vm start old --why needed"},
+	"StopVM":            {"stop web-01", "vm stop web-01 --request-id x"},
+	"KillVM":            {"kill web-01", "vm kill web-01"},
+	"RestartVM":         {"restart web-01", "vm restart web-01"},
+	"ClearVM":           {"clear web-01 --why fixed", "vm clear web-01"},
+	"MigrateVM":         {"migrate web-01 hv-02 --why heat", "vm migrate web-01", "migrate web-01 --plan 4711"},
+	"RelocateVM":        {"relocate web-01 hv-02", "vm relocate web-01 hv-02 --request-id r"},
+	"CreateLogin":       {"identity invite anna --role viewer --ttl 2h --request-id r"},
+	"RevokeCertificate": {"identity revoke anna --why lost", "identity revoke --serial 4f", "identity revoke --server wit-1"},
+	"CancelOperation":   {"operation cancel op-none --why mistake"},
 }
 
 func TestEveryCallThatChangesSomethingHasACommand(t *testing.T) {
 	known := map[string]bool{}
 	for _, file := range []protoreflect.FileDescriptor{
 		pb.File_holdfast_v1_pool_service_proto, pb.File_holdfast_v1_server_service_proto, pb.File_holdfast_v1_vm_service_proto,
-		pb.File_holdfast_v1_operation_service_proto, pb.File_holdfast_v1_event_service_proto,
+		pb.File_holdfast_v1_operation_service_proto, pb.File_holdfast_v1_event_service_proto, pb.File_holdfast_v1_identity_service_proto,
 	} {
 		methods := file.Services().Get(0).Methods()
 		for i := range methods.Len() {
 			name := string(methods.Get(i).Name())
-			if rpc.IsRead("/" + name) {
+			if rpc.IsRead("/"+name) || name == "RenewCertificate" { // login --renew: package contexts calls it
 				continue
 			}
 			known[name] = true

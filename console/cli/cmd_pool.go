@@ -15,7 +15,7 @@ func (a *app) addPool(root *cobra.Command) {
 	pool.AddCommand(a.showPoolCommand(), a.setPoolCommand())
 	operation := a.group("operation", "Show operations, wait for them, or cancel them", "see")
 	operation.AddCommand(a.showOperationCommand(), a.waitCommand(), a.watchOperationCommand(), a.cancelCommand())
-	root.AddCommand(pool, operation)
+	root.AddCommand(pool, operation, a.loginCommand(), a.identityCommand())
 	for _, c := range []*cobra.Command{a.haCommand(), a.freezeCommand(true), a.freezeCommand(false), a.setCommand()} {
 		c.GroupID = "pool"
 		root.AddCommand(c)

@@ -42,6 +42,7 @@ func (a *app) addReads(root *cobra.Command) {
 			a.serverFlag(c, f)
 			a.vmFlag(c, f)
 			c.Flags().StringVar(&f.kind, "kind", "", "only events of this `code`, such as SERVER_LOST")
+			c.Flags().BoolVar(&f.audit, "audit", false, "only calls that changed something: who, from where, by which request, what was before and after")
 			c.Flags().IntVar(&f.limit, "limit", 30, "at most so many, the latest (0: all that are kept)")
 		}),
 		a.listCommand(alertList, func(c *cobra.Command, f *filter) {
@@ -49,6 +50,7 @@ func (a *app) addReads(root *cobra.Command) {
 			a.vmFlag(c, f)
 		}),
 		a.incidentCommand(),
+		a.bundleCommand(),
 	)
 }
 

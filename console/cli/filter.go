@@ -10,7 +10,7 @@ import (
 type filter struct {
 	server, vm, kind string
 	states           []string
-	running          bool
+	running, audit   bool
 	limit            int
 }
 
@@ -31,7 +31,8 @@ func (f *filter) keepOperation(o *pb.Operation) bool {
 }
 
 func (f *filter) keepEvent(e *pb.Event) bool {
-	return (f.server == "" || e.GetServer() == f.server) && (f.vm == "" || e.GetVm() == f.vm) && (f.kind == "" || e.GetKind() == f.kind)
+	return (f.server == "" || e.GetServer() == f.server) && (f.vm == "" || e.GetVm() == f.vm) && (f.kind == "" || e.GetKind() == f.kind) &&
+		(!f.audit || e.GetAudit() != nil)
 }
 
 func (f *filter) keepAlert(a *pb.Alert) bool {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"path"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -13,7 +14,7 @@ import (
 var eventList = &list{
 	name: "events", short: "Show the pool's history, oldest first",
 	fetch: func(ctx context.Context, s *session, f *filter) (*state, proto.Message, error) {
-		resp, err := s.events.ListEvents(ctx, &pb.ListEventsRequest{Server: f.server, Vm: f.vm, Kind: f.kind, Limit: int32(f.limit)})
+		resp, err := s.events.ListEvents(ctx, &pb.ListEventsRequest{Server: f.server, Vm: f.vm, Kind: f.kind, Limit: int32(f.limit), AuditedOnly: f.audit})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -46,6 +47,9 @@ func eventSubject(e *pb.Event) string {
 func eventLine(e *pb.Event) string { return eventSubject(e) + ": " + e.GetText() }
 
 func layEvents(p page, st *state, f *filter) []string {
+	if f.audit {
+		return layAudit(p, st, f)
+	}
 	columns, shown := p.columns(
 		text.Column{Title: "TIME"}, text.Column{Title: "SERVER", Drop: 2}, text.Column{Title: "VM", Drop: 3},
 		text.Column{Title: "KIND", Drop: onlyWide}, text.Column{Title: "BY", Drop: 4}, text.Column{Title: "OPERATION", Drop: onlyWide},
@@ -58,6 +62,26 @@ func layEvents(p page, st *state, f *filter) []string {
 	}
 	if len(t.Rows) == 0 {
 		return []string{"no events" + f.words()}
+	}
+	return p.table(t)
+}
+
+// layAudit shows the calls behind events.
+func layAudit(p page, st *state, f *filter) []string {
+	columns, shown := p.columns(
+		text.Column{Title: "TIME"}, text.Column{Title: "WHO"}, text.Column{Title: "ROLE", Drop: 4}, text.Column{Title: "FROM", Drop: 3},
+		text.Column{Title: "CALL"}, text.Column{Title: "REQUEST", Drop: 2}, text.Column{Title: "CERTIFICATE", Drop: onlyWide},
+		text.Column{Title: "BEFORE", Min: 20, Drop: 1}, text.Column{Title: "AFTER", Min: 20})
+	t := text.Table{Columns: columns}
+	for _, e := range latest(keep(st.events, f.keepEvent), f.limit) {
+		c := e.GetAudit()
+		t.Rows = append(t.Rows, pick([]text.Cell{
+			say(p.clockTime(e.GetAt())), say(e.GetActor()), say(c.GetRole()), say(c.GetFrom()), say(path.Base(c.GetMethod())), say(c.GetRequestId()),
+			say(c.GetSerial()), say(c.GetBefore()), say(c.GetAfter()),
+		}, shown))
+	}
+	if len(t.Rows) == 0 {
+		return []string{"no calls that changed something" + f.words()}
 	}
 	return p.table(t)
 }

@@ -15,6 +15,6 @@
 // so this adds no new power over VMs; it makes removal of a compromised server a matter of a new CA. A witness has
 // no CA key. docs/operations.md, "Making a pool".
 //
-// What the package does not do: revocation lists (a removed server is refused by name elsewhere), and decisions on
+// What the package does not do: revocation (pkg/rpc asks at each call what etcd says), and decisions on
 // what a role may do (pkg/rpc). Nothing here reads the clock except through TLS itself; callers pass the time.
 package pki

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -359,5 +360,88 @@ func TestPinSurvivesReadingTheCABack(t *testing.T) {
 	}
 	if a.Pin() != b.Pin() || !strings.HasPrefix(a.Pin(), "sha256:") || b.Pool() != "prod" {
 		t.Errorf("pins %s, %s, pool %s", a.Pin(), b.Pin(), b.Pool())
+	}
+}
+
+// A CA follows another in three steps, each made on one server after the other: trust the new one as well, sign by it,
+// trust it alone. At every moment every server accepts every other.
+func TestACAIsExchangedWhileEverybodyGoesOnTalking(t *testing.T) {
+	before, after := authority(t, "prod"), authority(t, "prod")
+	own, err := before.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := after.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type server struct {
+		files Files
+		key   string
+		store *Store
+	}
+	var servers []server
+	for _, name := range []string{"srv-1", "srv-2", "srv-3"} {
+		f := saved(t, before, Request{Name: name, Role: RoleServer}, now, 0)
+		key := filepath.Join(filepath.Dir(f.CA), "ca.key")
+		if err := WriteFile(key, own.Key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, server{f, key, s})
+	}
+	all := func(step string) {
+		t.Helper()
+		for _, a := range servers {
+			for _, b := range servers {
+				id, err := b.store.Identity()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, serr, cerr := shake(t, b.store.Server(false), a.store.Client(id.Name)); serr != nil || cerr != nil {
+					t.Fatalf("%s: to %s: %v, %v", step, id.Name, serr, cerr)
+				}
+			}
+		}
+	}
+	all("before")
+	for _, s := range servers {
+		if err := WriteFile(s.files.CA, append(slices.Clone(own.Cert), next.Cert...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all("trusting both")
+	}
+	for _, s := range servers {
+		if err := WriteFile(s.key, next.Key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a, err := LoadAuthority(s.files.CA, s.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Pin() != after.Pin() || len(a.Trusted()) != 2 {
+			t.Fatalf("signing by %s, trusting %d", a.Pin(), len(a.Trusted()))
+		}
+		if done, err := Renew(s.files, a, now); !done || err != nil {
+			t.Fatalf("not renewed by the new CA: %v, %v", done, err)
+		}
+		if done, err := Renew(s.files, a, now); done || err != nil {
+			t.Fatalf("renewed twice: %v, %v", done, err)
+		}
+		all("signing by the new one")
+	}
+	for _, s := range servers {
+		if err := WriteFile(s.files.CA, next.Cert, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all("trusting the new one alone")
+	}
+	old := identity(t, before, Request{Name: "srv-9", Role: RoleServer})
+	old.roots = servers[0].store.roots
+	if _, serr, _ := shake(t, servers[0].store.Server(false), old.Client("srv-1")); serr == nil {
+		t.Error("a certificate of the old CA is still accepted")
 	}
 }

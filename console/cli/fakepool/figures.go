@@ -19,6 +19,9 @@ func (a *Agent) WatchFigures(_ *pb.WatchFiguresRequest, stream grpc.ServerStream
 	defer t.Stop()
 	for n := 0; ; n++ {
 		a.pool.mu.Lock()
+		if a.pool.steady {
+			n = 0
+		}
 		m := Figures(a.pool.state, n)
 		a.pool.mu.Unlock()
 		if err := stream.Send(m); err != nil {
@@ -30,6 +33,13 @@ func (a *Agent) WatchFigures(_ *pb.WatchFiguresRequest, stream grpc.ServerStream
 			return stream.Context().Err()
 		}
 	}
+}
+
+// Steady has the same figures told again and again, so that two watchers see the same.
+func (p *Pool) Steady() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.steady = true
 }
 
 // Figures makes up what the servers and running VMs of a pool keep busy; n is the number of the measurement.

@@ -29,6 +29,7 @@ type Pool struct {
 	scripts  map[string][]*pb.Operation
 	serial   int
 	me       *pb.WhoAmIResponse
+	steady   bool
 }
 
 // Call is one request that an agent got.
@@ -56,6 +57,7 @@ type Agent struct {
 	pb.UnimplementedVMServiceServer
 	pb.UnimplementedOperationServiceServer
 	pb.UnimplementedEventServiceServer
+	pb.UnimplementedIdentityServiceServer
 
 	pool   *Pool
 	number int
@@ -89,6 +91,7 @@ func (p *Pool) Start(n int, opts ...grpc.ServerOption) ([]string, error) {
 		pb.RegisterVMServiceServer(a.server, a)
 		pb.RegisterOperationServiceServer(a.server, a)
 		pb.RegisterEventServiceServer(a.server, a)
+		pb.RegisterIdentityServiceServer(a.server, a)
 		go func() {
 			defer close(a.done)
 			_ = a.server.Serve(lis) // ends with Stop
