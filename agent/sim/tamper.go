@@ -22,6 +22,44 @@ type Tamper struct {
 	NoLocks bool
 }
 
+// And returns what switches off both what t and what other switch off. Where both replace the same edge, other's stands
+// on top.
+func (t Tamper) And(other Tamper) Tamper {
+	return Tamper{
+		Kills: func(p guard.Processes) guard.Processes {
+			for _, f := range []func(guard.Processes) guard.Processes{t.Kills, other.Kills} {
+				if f != nil {
+					p = f(p)
+				}
+			}
+			return p
+		},
+		Store: func(s kv.Store) kv.Store {
+			for _, f := range []func(kv.Store) kv.Store{t.Store, other.Store} {
+				if f != nil {
+					s = f(s)
+				}
+			}
+			return s
+		},
+		Agent: func(server string, e *app.Edges) {
+			for _, f := range []func(string, *app.Edges){t.Agent, other.Agent} {
+				if f != nil {
+					f(server, e)
+				}
+			}
+		},
+		Guard: func(c *guard.LoopConfig) {
+			for _, f := range []func(*guard.LoopConfig){t.Guard, other.Guard} {
+				if f != nil {
+					f(c)
+				}
+			}
+		},
+		NoLocks: t.NoLocks || other.NoLocks,
+	}
+}
+
 func (t Tamper) guard(c guard.LoopConfig) guard.LoopConfig {
 	if t.Kills != nil {
 		c.Processes = t.Kills(c.Processes)

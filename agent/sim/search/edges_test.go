@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/leader"
 	"github.com/holdfast-ha/holdfast/agent/local"
+	"github.com/holdfast-ha/holdfast/agent/sim"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -194,4 +196,195 @@ func (a arrivals) Domains(ctx context.Context) ([]local.Domain, error) {
 		}
 	}
 	return all, err
+}
+
+// oldView: what etcd tells comes late to a server that has found it again; what a server asks for does not.
+var oldView = agents(func(_ string, e *app.Edges) { e.Store = lateWatch{e.Store, e.Clock} })
+
+type lateWatch struct {
+	kv.Store
+	clock clock.Clock
+}
+
+func (l lateWatch) Watch(ctx context.Context, prefix string, from pool.Revision) (kv.Watcher, error) {
+	if strings.Count(prefix, "/") == 4 { // the whole pool
+		if err := l.clock.Sleep(ctx, 2*time.Second); err != nil {
+			return nil, err
+		}
+	}
+	return l.Store.Watch(ctx, prefix, from)
+}
+
+// believesMemory moves a claim to this server's new session as it remembers it: the write does not compare what etcd
+// holds by now.
+type believesMemory struct {
+	kv.Store
+	server string
+	mu     sync.Mutex
+	under  map[string]pool.Revision
+}
+
+func (b *believesMemory) Txn(ctx context.Context, t kv.Txn) (kv.Result, error) {
+	held, session := puts(t, "claims", `PHASE_HELD"`), pool.Revision(0)
+	for _, c := range t.If {
+		if c.Target == kv.TargetCreate && strings.HasSuffix(c.Key, "/members/"+b.server) {
+			session = c.Equals
+		}
+	}
+	if len(held) != 1 || session == 0 {
+		return b.Store.Txn(ctx, t)
+	}
+	key := held[0].Key
+	b.mu.Lock()
+	was := b.under[key]
+	b.mu.Unlock()
+	if was != 0 && was != session {
+		t = unless(t, func(c kv.Compare) bool { return c.Key == key })
+	}
+	res, err := b.Store.Txn(ctx, t)
+	if err == nil && res.Applied {
+		b.mu.Lock()
+		if b.under == nil {
+			b.under = map[string]pool.Revision{}
+		}
+		b.under[key] = session
+		b.mu.Unlock()
+	}
+	return res, err
+}
+
+// overwriter writes a server's member key whether it is there or not. The key keeps its create revision, and so the
+// session its name.
+type overwriter struct {
+	kv.Store
+	server string
+	mu     sync.Mutex
+	mine   map[kv.LeaseID]bool
+	old    pool.Revision
+}
+
+func (o *overwriter) Get(ctx context.Context, key string) (kv.KeyValue, bool, error) {
+	found, ok, err := o.Store.Get(ctx, key)
+	if err != nil || !ok || !strings.HasSuffix(key, "/members/"+o.server) {
+		return found, ok, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mine[found.Lease] {
+		return found, ok, nil
+	}
+	o.old = found.CreateRevision
+	return kv.KeyValue{}, false, nil
+}
+
+func (o *overwriter) Txn(ctx context.Context, t kv.Txn) (kv.Result, error) {
+	put := puts(t, "members")
+	if len(put) != 1 || !strings.HasSuffix(put[0].Key, "/members/"+o.server) {
+		return o.Store.Txn(ctx, t)
+	}
+	creates := len(t.If) == 1 && t.If[0] == kv.Absent(put[0].Key)
+	if creates {
+		t.If = nil
+	}
+	o.mu.Lock()
+	o.mine[put[0].Lease] = true
+	old := o.old
+	o.mu.Unlock()
+	res, err := o.Store.Txn(ctx, t)
+	if err == nil && creates && old != 0 {
+		res.Revision = old
+	}
+	return res, err
+}
+
+// lateAnswer is a fence device that does its work and says so only after a while.
+func lateAnswer(after time.Duration) sim.Tamper {
+	return agents(func(_ string, e *app.Edges) { e.Fencer = hesitant{e.Fencer, e.Clock, after} })
+}
+
+type hesitant struct {
+	leader.Fencer
+	clock clock.Clock
+	after time.Duration
+}
+
+func (h hesitant) PowerOff(ctx context.Context, s pool.Server) (string, error) {
+	evidence, err := h.Fencer.PowerOff(ctx, s)
+	if serr := h.clock.Sleep(ctx, h.after); err == nil {
+		err = serr
+	}
+	return evidence, err
+}
+
+// looseHand is a guard that says of copies that arrived by migration that it holds them, and does not.
+type looseHand struct {
+	guard.Client
+	h     local.Hypervisor
+	mu    sync.Mutex
+	loose map[guard.Process]guard.Held
+}
+
+func (l *looseHand) Hold(ctx context.Context, h guard.Held) error {
+	all, err := l.h.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		if d.Process == h.Process && d.Marker != nil && d.Marker.Operation != "" {
+			l.mu.Lock()
+			l.loose[h.Process] = h
+			l.mu.Unlock()
+			return nil
+		}
+	}
+	return l.Client.Hold(ctx, h)
+}
+
+func (l *looseHand) Status(ctx context.Context) (guard.Status, error) {
+	st, err := l.Client.Status(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.loose {
+		st.Held = append(st.Held, h)
+	}
+	slices.SortFunc(st.Held, func(a, b guard.Held) int { return strings.Compare(string(a.VM), string(b.VM)) })
+	return st, err
+}
+
+// perServer tells the guard one deadline for whatever it holds, whichever session that is held under.
+type perServer struct{ guard.Client }
+
+func (p perServer) Extend(ctx context.Context, l guard.Lease) error {
+	err := p.Client.Extend(ctx, l)
+	if st, serr := p.Client.Status(ctx); serr == nil && err == nil && !l.Promised {
+		for _, h := range st.Held {
+			other := l
+			if other.Session = h.Session; other.Session != l.Session {
+				_ = p.Client.Extend(ctx, other)
+			}
+		}
+	}
+	return err
+}
+
+// hurried says at once that the guard holds a process; it does a little later.
+type hurried struct {
+	looseHand
+	clock clock.Clock
+}
+
+func (h *hurried) Hold(_ context.Context, held guard.Held) error {
+	h.mu.Lock()
+	h.loose[held.Process] = held
+	h.mu.Unlock()
+	h.clock.Go("hold", func() {
+		ctx := context.Background()
+		if h.clock.Sleep(ctx, 5*time.Second) == nil {
+			_ = h.Client.Hold(ctx, held)
+		}
+		h.mu.Lock()
+		delete(h.loose, held.Process)
+		h.mu.Unlock()
+	})
+	return nil
 }
