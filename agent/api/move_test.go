@@ -168,3 +168,41 @@ func TestAnOperationIsWatchedToItsEnd(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhatWasHandedOverIsNotCancelledAnyMore(t *testing.T) {
+	b := newBench(t)
+	b.hold("web", "srv-1")
+	r, err := b.MigrateVM(as(t), &pb.MigrateVMRequest{Vm: "web", Server: "srv-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := pool.OperationID(r.GetOperation().GetId())
+	b.pool.change(func(s *pool.Snapshot) {
+		c, _ := s.Claims.Get("web")
+		m, _ := s.Members.Get("srv-2")
+		c.Server, c.Session, c.Epoch, c.Phase, c.Operation, c.LastServer = "srv-2", m.Session, c.Epoch+1, pool.PhaseHandedOver, id, "srv-1"
+		s.Claims = s.Claims.With("web", c)
+	})
+	before := b.pool.Snapshot()
+	_, err = b.CancelOperation(as(t), &pb.CancelOperationRequest{Operation: string(id)})
+	b.wantRefusal(t, before, err, "HANDED_OVER")
+}
+
+func TestAVMWithABlockJobIsNotMoved(t *testing.T) {
+	b := newBench(t)
+	b.hold("web", "srv-1")
+	b.pool.change(func(s *pool.Snapshot) {
+		vm, _ := s.VMs.Get("web")
+		vm.DisksInDoubt = "a block job was running on disk vda"
+		s.VMs = s.VMs.With("web", vm)
+	})
+	before := b.pool.Snapshot()
+	_, err := b.MigrateVM(as(t), &pb.MigrateVMRequest{Vm: "web"})
+	b.wantRefusal(t, before, err, "BLOCK_JOB")
+	_, err = b.RelocateVM(as(t), &pb.RelocateVMRequest{Vm: "web", Server: "srv-2"})
+	b.wantRefusal(t, before, err, "BLOCK_JOB")
+	p, err := b.PlanMigration(as(t), &pb.PlanMigrationRequest{Vms: []string{"web"}})
+	if err != nil || !strings.Contains(p.GetVms()[0].GetRefusal(), "copy or commit of its disks") {
+		t.Errorf("%v, %v", p, err)
+	}
+}
