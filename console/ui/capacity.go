@@ -72,8 +72,8 @@ func (m *Model) drawCapacity(r region) {
 		return
 	}
 	var l lines
-	l.row(piece{title, "N+1 "}, piece{m.capacityFact().tone, strings.TrimPrefix(m.capacityFact().text, "N+1 ")},
-		piece{dim, fmt.Sprintf("   the pool is to tolerate the loss of %s; looked at together: %d", plural(int(c.GetTolerate()), "server"), c.GetLookedAt())})
+	l.row(piece{title, "N+1 "}, piece{m.capacityFact().tone, strings.TrimPrefix(m.capacityFact().text, "N+1 ") + "   "},
+		piece{dim, fmt.Sprintf("the pool is to tolerate the loss of %s; looked at together: %d", plural(int(c.GetTolerate()), "server"), c.GetLookedAt())})
 	if c.GetText() != "" {
 		l.add(plain, c.GetText())
 	}

@@ -220,6 +220,18 @@ func (m *Model) drawTabs(r region) {
 	v := m.shown()
 	x := 1
 	wide := m.w >= 100
+	who := "rw"
+	readOnly := m.pool.ReadOnly || m.me.GetReadOnly()
+	if readOnly {
+		who = "READ-ONLY"
+	}
+	if wide {
+		who = map[bool]string{true: "READ-ONLY", false: "read-write"}[readOnly]
+		if n := m.me.GetName(); n != "" {
+			who = n + " " + who
+		}
+	}
+	room := r.w - cells(who) - 1 // that stands at the right
 	for _, s := range screens {
 		name := ""
 		switch s {
@@ -236,21 +248,16 @@ func (m *Model) drawTabs(r region) {
 		case capacity:
 			name = "7 Capacity"
 		}
+		if m.w < 72 && s != m.screen {
+			name, _, _ = strings.Cut(name, " ") // the number alone, so that the present one is seen
+		}
+		if x+cells(name)+2 > room && s != m.screen {
+			continue
+		}
 		if s == m.screen {
 			x = r.put(x, 0, title, "["+name+"]") + 1
 		} else {
 			x = r.put(x, 0, dim, " "+name+" ") + 1
-		}
-	}
-	who := "rw"
-	readOnly := m.pool.ReadOnly || m.me.GetReadOnly()
-	if readOnly {
-		who = "READ-ONLY"
-	}
-	if wide {
-		who = map[bool]string{true: "READ-ONLY", false: "read-write"}[readOnly]
-		if n := m.me.GetName(); n != "" {
-			who = n + " " + who
 		}
 	}
 	r.right(r.w-1, 0, dimUnless(readOnly, busy), who)

@@ -56,7 +56,8 @@ func TestTheConsoleInTmux(t *testing.T) {
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("THE TMUX RUN IS SKIPPED: no tmux here; as root on Debian: .ci/deps build")
 	}
-	_, agents := fake(t, 1)
+	pool, agents := fake(t, 1)
+	pool.Steady()
 	x := &tmux{t: t, socket: filepath.Join(t.TempDir(), "tmux.sock")}
 	x.run("new-session", "-d", "-x", "80", "-y", "24", "env HOME="+t.TempDir()+" PS1='shell> ' LANG=C.UTF-8 bash --norc --noprofile -i")
 	t.Cleanup(func() { x.run("kill-server") })
@@ -79,6 +80,7 @@ func TestTheConsoleInTmux(t *testing.T) {
 	x.sees("too small")
 	x.run("resize-window", "-x", "80", "-y", "24")
 	x.sees("filter: web")
+	x.sameFrames(agents)
 	x.run("send-keys", "C-z")
 	x.sees("Stopped", "shell>")
 	x.run("send-keys", "fg", "Enter")
@@ -91,4 +93,58 @@ func TestTheConsoleInTmux(t *testing.T) {
 	x.sees("shell>")
 	x.run("send-keys", "echo left with $?", "Enter")
 	x.sees("left with 0")
+}
+
+// sameFrames compares what tmux shows of the console with what the very same program, told the same, draws on an
+// emulated terminal: whole frames, of several screens and sizes. Both displays are frozen meanwhile.
+func (x *tmux) sameFrames(agents string) {
+	x.t.Helper()
+	x.run("send-keys", "Escape")
+	x.sees("batch-3", "help")
+	for _, size := range [][2]int{{80, 24}, {60, 16}} {
+		ctx, cancel := context.WithTimeout(x.t.Context(), time.Minute)
+		twin, err := Start(ctx, size[0], size[1], []string{"NO_COLOR=1"}, binary(x.t), "--ascii", "--agents", agents)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		if err := twin.Shows(ctx, "* live", "hv-03 *", "%"); err != nil {
+			x.t.Fatal(err)
+		}
+		x.run("resize-window", "-x", fmt.Sprint(size[0]), "-y", fmt.Sprint(size[1]))
+		x.run("send-keys", "f")
+		x.sees("display frozen")
+		if err := twin.Press("f"); err != nil {
+			x.t.Fatal(err)
+		}
+		for _, key := range []string{"2", "3", "4", "5", "7", "A"} {
+			x.run("send-keys", key)
+			if err := twin.Press(key); err != nil {
+				x.t.Fatal(err)
+			}
+			x.same(ctx, key, twin)
+		}
+		x.run("send-keys", "Escape")
+		x.sees("[7")
+		x.run("send-keys", "f", "3")
+		x.sees("[3 VMs 11]", "* live")
+		twin.Close()
+		cancel()
+	}
+	x.run("resize-window", "-x", "80", "-y", "24")
+	x.run("send-keys", "/", "web", "Enter")
+	x.sees("filter: web", "7 of 11")
+}
+
+// same waits until both show the same.
+func (x *tmux) same(ctx context.Context, what string, twin *Terminal) {
+	x.t.Helper()
+	var shown, meant string
+	for ctx.Err() == nil {
+		shown = strings.TrimRight(x.run("capture-pane", "-p"), "\n")
+		if meant = strings.TrimRight(twin.Screen(), "\n"); shown == meant {
+			return
+		}
+		twin.pause(50 * time.Millisecond)
+	}
+	x.t.Fatalf("after %s tmux shows\n%s\nand was meant to show\n%s", what, shown, meant)
 }
