@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/wire"
@@ -54,14 +56,42 @@ func (s *Server) ConfirmFenced(ctx context.Context, r *pb.ConfirmFencedRequest) 
 		fence.Server, fence.Session, fence.Proof = srv.ID, pool.Session(snap.Revision), pool.ProofConfirmed
 		fence.At, fence.By = m.At, m.By
 		fence.Evidence = fmt.Sprintf("%s confirmed that it is off", m.By)
-		return pool.Change{Fences: []pool.Fence{fence}, MembersAbsent: []pool.ServerID{srv.ID},
-			Events: []pool.Event{s.event("SERVER_CONFIRMED_FENCED", m, srv.ID, "", "%s confirmed by hand that %s is off", m.By, srv.ID)}}, nil
+		change := pool.Change{Fences: []pool.Fence{fence}, MembersAbsent: []pool.ServerID{srv.ID},
+			Events: []pool.Event{s.event("SERVER_CONFIRMED_FENCED", m, srv.ID, "", "%s confirmed by hand that %s is off", m.By, srv.ID)}}
+		if others, orphaned := orphans(snap, srv.ID); orphaned {
+			roster := snap.Roster
+			change.RemoveRoster, change.MembersAbsent = &roster, append(change.MembersAbsent, others...)
+			change.Events = append(change.Events, s.event("ROSTER_REMOVED", m, "", "",
+				"every server that the roster lets lead is off or gone, %s was the last; those that are here may lead again", srv.ID))
+		}
+		return change, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	view, err := s.serverView(pool.ServerID(r.GetServer()))
 	return &pb.ConfirmFencedResponse{Server: view}, err
+}
+
+// orphans reports whether nobody is left who may lead once last is known to be off: every other server that the roster
+// puts in force is gone from the pool, or is no member and proven to be off, by its power switch or by somebody's word.
+// others are those. Source: docs/safety.md, "Failsafe".
+func orphans(snap *pool.Snapshot, last pool.ServerID) (others []pool.ServerID, orphaned bool) {
+	if !snap.Roster.InForce(last) {
+		return nil, false
+	}
+	for _, id := range slices.Sorted(maps.Keys(snap.Roster.Standing)) {
+		if id == last || !snap.Roster.InForce(id) {
+			continue
+		}
+		fence, _ := snap.Fences.Get(id)
+		off := fence.Proof == pool.ProofConfirmed || fence.Proof == pool.ProofPower
+		if snap.Members.Has(id) || snap.Servers.Has(id) && !off {
+			return nil, false
+		}
+		others = append(others, id)
+	}
+	return others, true
 }
 
 // UpdateServer sets fence devices and labels.

@@ -106,16 +106,19 @@ type Agent struct {
 	book     *failsafe.Book
 	promises *failsafe.Promises
 	keeper   *failsafe.Keeper // nil: nobody can be asked
-	look     clock.Signal     // a renewal failed
-	meter    *figures.Meter   // nil: it measures nothing
+	outages  *outages
+	look     clock.Signal   // a renewal failed
+	meter    *figures.Meter // nil: it measures nothing
 
 	mu      sync.Mutex
 	session *lease.Session
 	// inherits: the guard held VMs when this agent started. unasked: there was no roster then.
 	inherits, unasked bool
-	facts             facts
-	lead              *lease.Candidate
-	rec               *local.Reconciler
+	// goneSince is since when the pool's roster is seen to be gone; 0: it is there, or never was.
+	goneSince pool.Instant
+	facts     facts
+	lead      *lease.Candidate
+	rec       *local.Reconciler
 	// departure is this server's shutdown; stopAll is guarded by mu, the rest belongs to its loop.
 	departure departure
 }
@@ -169,9 +172,6 @@ func (a *Agent) Reachable() bool { return a.data.Reachable() }
 
 // Subscribe sets sig at each new snapshot until the returned function is called.
 func (a *Agent) Subscribe(sig clock.Signal) (cancel func()) { return a.data.Subscribe(sig) }
-
-// Leads reports whether this agent leads the pool now, as far as it knows.
-func (a *Agent) Leads() bool { return a.leading() }
 
 // Session returns this server's session; 0 while there is none.
 func (a *Agent) Session() pool.Session { return a.ID() }
@@ -300,6 +300,7 @@ func (a *Agent) start(ctx context.Context, snap *pool.Snapshot, run func(string,
 	}
 	run("going down", func(ctx context.Context) error { return a.keepShutdown(ctx, rec) })
 	run("election", candidate.Run)
+	run("history of outages", a.tellOutages)
 	run("wait after the start", func(ctx context.Context) error { return a.standWhenWaited(ctx, candidate) })
 	run("leader", a.newLeader(candidate).Run)
 	if a.ears != nil {

@@ -41,7 +41,31 @@ func (a *Agent) mayLead(context.Context) bool {
 	if _, waits := a.waits(); waits && snap.Roster.Revision != 0 && !a.leading() {
 		return false
 	}
+	if a.rosterGone(snap) && !a.leading() {
+		return false
+	}
 	return snap.Members.Len() <= 1 || (!s.Removing && !s.ShuttingDown)
+}
+
+// rosterGone reports whether the pool's roster was deleted less than T + L ago, as this agent saw it. Until then VMs of a
+// server that is cut off may run on by promises of those whom the roster named; whoever leads next was not asked.
+func (a *Agent) rosterGone(snap *pool.Snapshot) bool {
+	gone := snap.Roster.Revision == 0 && a.book.Acknowledged() > 0
+	for _, m := range snap.Members.All() {
+		gone = gone || snap.Roster.Revision == 0 && m.RosterRevision > 0
+	}
+	now := a.e.Clock.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !gone {
+		a.goneSince = 0
+		return false
+	}
+	if a.goneSince == 0 {
+		a.goneSince = now
+	}
+	known, _ := a.book.Known()
+	return now.Before(a.goneSince.Add(a.promises.Lasts(a.timing(), known.Watchdog)))
 }
 
 // leading reports whether this agent leads.

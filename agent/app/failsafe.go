@@ -18,11 +18,11 @@ func (a *Agent) newFailsafe() {
 	if err != nil {
 		a.e.Log.Warn("what an earlier agent knew of the roster is lost; until etcd answers, VMs here do not run on by promises", "err", err)
 	}
-	a.book, a.look = book, a.e.Clock.NewSignal()
+	a.book, a.look, a.outages = book, a.e.Clock.NewSignal(), newOutages(a.e.Clock)
 	a.promises = failsafe.NewPromises(failsafe.PromisesConfig{Clock: a.e.Clock, Reach: a.reach, Contact: a.contact, Timing: a.timing, Rules: a.e.Rules.Failsafe})
 	if a.e.Asker != nil {
 		a.keeper = failsafe.NewKeeper(failsafe.Config{Server: a.cfg.Server, Clock: a.e.Clock, Asker: a.e.Asker, Guard: a.e.Guard, Book: book,
-			Trouble: a.trouble, Timing: a.timing, Rules: a.e.Rules.Failsafe, Log: a.e.Log})
+			Trouble: a.trouble, Timing: a.timing, StopTime: a.stopTime, Ended: a.outages.add, Rules: a.e.Rules.Failsafe, Log: a.e.Log})
 	}
 	a.data.bound = func() bool {
 		_, bound := a.promises.Bound(a.e.Clock.Now())

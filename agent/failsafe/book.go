@@ -38,6 +38,8 @@ type Book struct {
 
 	mu    sync.Mutex
 	known Known
+	// obeyed is the newest roster that was known, though it may be gone.
+	obeyed pool.Revision
 
 	seen *pool.Snapshot // that was learned last; Learn's own
 }
@@ -54,7 +56,7 @@ func NewBook(self pool.ServerID, memory Memory) (*Book, error) {
 		return b, fmt.Errorf("read kept roster: %w", err)
 	}
 	if ok {
-		b.known = known
+		b.known, b.obeyed = known, known.Roster.Revision
 	}
 	return b, nil
 }
@@ -86,7 +88,7 @@ func (b *Book) Learn(s *pool.Snapshot, session pool.Session) error {
 		}
 	}
 	b.mu.Lock()
-	b.known = next
+	b.known, b.obeyed = next, max(b.obeyed, next.Roster.Revision)
 	b.mu.Unlock()
 	b.seen = s
 	return nil
@@ -119,10 +121,12 @@ func (b *Book) Known() (known Known, ok bool) {
 	return b.known, b.known.Roster.Revision != 0
 }
 
-// Acknowledged returns the revision of the roster that this server obeys from now on; 0: none.
+// Acknowledged returns the revision of the newest roster that this server has obeyed; 0: none. One that is gone from etcd
+// still counts: so others know that there was one.
 func (b *Book) Acknowledged() pool.Revision {
-	k, _ := b.Known()
-	return k.Roster.Revision
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.obeyed
 }
 
 // slowest returns the longest time-out of an armed watchdog.

@@ -40,6 +40,9 @@ type rig struct {
 	held    []pool.Session
 	told    []guard.Lease
 	refuse  error
+	// stop is the stop time of the lease; outages are what the keeper told of.
+	stop    pool.Instant
+	outages []failsafe.Outage
 }
 
 func newRig(t *testing.T, standing map[pool.ServerID]pool.Standing) *rig {
@@ -54,7 +57,8 @@ func newRig(t *testing.T, standing map[pool.ServerID]pool.Standing) *rig {
 		t.Fatal(err)
 	}
 	r.keep = failsafe.NewKeeper(failsafe.Config{Server: "s1", Clock: r.clock, Asker: r, Guard: r, Book: book,
-		Trouble: func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.trouble }, Timing: timing, Log: slog.New(slog.DiscardHandler)})
+		Trouble: func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.trouble }, Timing: timing,
+		StopTime: func() pool.Instant { return r.stop }, Ended: func(o failsafe.Outage) { r.outages = append(r.outages, o) }, Log: slog.New(slog.DiscardHandler)})
 	return r
 }
 
@@ -262,6 +266,85 @@ func TestWhatTheGuardRefusesIsSaid(t *testing.T) {
 		pass(2 * time.Second)
 		if st := r.step(); st.Word != failsafe.Fails || !strings.Contains(st.Text, "stop time is not ahead") {
 			t.Errorf("it stands at %+v", st)
+		}
+	})
+}
+
+// play makes rounds for d, as Run does, and then lets etcd answer.
+func (r *rig) play(d time.Duration) {
+	r.t.Helper()
+	end := r.clock.Now().Add(d)
+	for r.clock.Now().Before(end) {
+		pass(max(r.keep.Step(r.t.Context()), time.Millisecond))
+	}
+	r.set(false)
+	r.step()
+}
+
+func (r *rig) set(trouble bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = trouble
+}
+
+func TestAnOutageThatVMsLivedThroughIsToldOfOnceWhenItIsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, three())
+		r.stop = r.clock.Now().Add(3 * time.Second)
+		r.play(time.Minute)
+		if len(r.outages) != 1 {
+			t.Fatalf("told of %+v", r.outages)
+		}
+		o := r.outages[0]
+		if o.Lasted < time.Minute || o.Lasted > 62*time.Second || o.Ended != 0 || !slices.Equal(o.VMs, []pool.VMID{"v"}) || !slices.Equal(o.By, []pool.ServerID{"s2", "s3"}) {
+			t.Errorf("told of %+v", o)
+		}
+		r.step()
+		if len(r.outages) != 1 {
+			t.Errorf("told again: %+v", r.outages)
+		}
+	})
+}
+
+func TestAnOutageThatTheLeaseOutlivedIsNotToldOf(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, three())
+		r.stop = r.clock.Now().Add(3 * time.Second)
+		r.play(2 * time.Second)
+		r.set(true)
+		r.held, r.stop = nil, r.clock.Now()
+		r.play(time.Minute) // nothing is held
+		if len(r.outages) != 0 {
+			t.Errorf("told of %+v", r.outages)
+		}
+	})
+}
+
+func TestAnOutageInWhichPromisesEndedTellsWhenAndWhy(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, three())
+		r.stop = r.clock.Now().Add(3 * time.Second)
+		silent := r.clock.Now().Add(30 * time.Second)
+		back := r.clock.Now().Add(50 * time.Second)
+		r.answers["s3"] = func(context.Context) (bool, string, error) {
+			now := r.clock.Now()
+			if now.Before(silent) {
+				return true, "", nil
+			}
+			if !now.Before(silent.Add(timing().Stop)) {
+				r.mu.Lock()
+				r.held = nil // the guard has killed
+				r.mu.Unlock()
+			}
+			return !now.Before(back), "it reaches etcd", nil
+		}
+		r.play(time.Minute)
+		if len(r.outages) != 1 {
+			t.Fatalf("told of %+v", r.outages)
+		}
+		o := r.outages[0]
+		if o.Ended < 30*time.Second || o.Ended > 30*time.Second+timing().Stop || o.Why != "s3: it reaches etcd" || !slices.Equal(o.VMs, []pool.VMID{"v"}) {
+			t.Errorf("told of %+v", o)
 		}
 	})
 }

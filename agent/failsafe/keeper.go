@@ -21,7 +21,8 @@ type Asker interface {
 	AskPromise(ctx context.Context, server pool.ServerID, hold time.Duration) (promised bool, why string, err error)
 }
 
-// Config is what a Keeper needs. All fields are required but Guard (nil: this server has none) and Rules.
+// Config is what a Keeper needs. All fields are required but Guard (nil: this server has none),
+// StopTime, Ended and Rules.
 type Config struct {
 	Server pool.ServerID
 	Clock  clock.Clock
@@ -31,8 +32,12 @@ type Config struct {
 	// Trouble reports whether the session is not being renewed: the latest attempt failed.
 	Trouble func() bool
 	Timing  func() pool.Timing
-	Rules   Rules
-	Log     *slog.Logger
+	// StopTime returns the stop time that the lease gives by itself, 0 without one, and Ended is told of each outage in
+	// which VMs ran on past it, once etcd answers. Both may be nil: nobody wants to know.
+	StopTime func() pool.Instant
+	Ended    func(Outage)
+	Rules    Rules
+	Log      *slog.Logger
 }
 
 // Word says how the failsafe stands. The numbers are those of the API's Failsafe.
@@ -71,8 +76,9 @@ type Keeper struct {
 	// until is until when promises let VMs run on.
 	until pool.Instant
 
-	// Run's own: when the trouble began, and when the next round is due.
-	since, next pool.Instant
+	// Run's own: the trouble so far, nil without any, and when the next round is due.
+	trouble *stretch
+	next    pool.Instant
 }
 
 // NewKeeper returns a keeper that does nothing until Run.
@@ -108,13 +114,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 // Step makes a round if one is due, and returns how long to wait for the next; negative: until woken.
 func (k *Keeper) Step(ctx context.Context) time.Duration {
 	if !k.cfg.Trouble() {
-		k.since = 0
+		k.over()
 		k.say(State{})
 		return -1
 	}
 	now := k.cfg.Clock.Now()
-	if k.since == 0 {
-		k.since = now
+	if k.trouble == nil {
+		k.trouble = &stretch{since: now, wall: k.cfg.Clock.Wall()}
 	}
 	if now.Before(k.next) {
 		return k.next.Sub(now)
@@ -127,8 +133,11 @@ func (k *Keeper) Step(ctx context.Context) time.Duration {
 	if ctx.Err() != nil || !k.cfg.Trouble() {
 		return 0 // what the round found is about a trouble that is over
 	}
+	if st.Word == Fails {
+		k.trouble.failed(strings.TrimPrefix(st.Text, failsText), k.cfg.Clock.Now())
+	}
 	renew := k.cfg.Timing().Renew
-	if st.Word == Fails && now.Sub(k.since) < renew {
+	if st.Word == Fails && now.Sub(k.trouble.since) < renew {
 		st = asking // the others may not have noticed yet
 	}
 	k.say(st)
@@ -140,6 +149,18 @@ func (k *Keeper) Step(ctx context.Context) time.Duration {
 	return max(0, k.next.Sub(k.cfg.Clock.Now()))
 }
 
+// over ends the trouble, and tells of it if promises made a difference.
+func (k *Keeper) over() {
+	t := k.trouble
+	k.trouble = nil
+	if t == nil || k.cfg.Ended == nil {
+		return
+	}
+	if o, ok := t.over(k.cfg.Clock.Now()); ok {
+		k.cfg.Ended(o)
+	}
+}
+
 // round asks everybody and, if all promised, has the guard prolong what runs.
 func (k *Keeper) round(ctx context.Context) State {
 	known, ok := k.cfg.Book.Known()
@@ -147,20 +168,29 @@ func (k *Keeper) round(ctx context.Context) State {
 		return fails("this server knows no roster of those that may lead")
 	}
 	asked, t := k.cfg.Clock.Now(), k.cfg.Timing()
-	if against := k.ask(ctx, k.rules.Asked(known.Roster, k.cfg.Server), k.rules.Hold(t.TTL, settle(t, known.Watchdog)), min(t.Renew, limitCap)); len(against) > 0 {
+	others := k.rules.Asked(known.Roster, k.cfg.Server)
+	if against := k.ask(ctx, others, k.rules.Hold(t.TTL, settle(t, known.Watchdog)), min(t.Renew, limitCap)); len(against) > 0 {
 		return fails(strings.Join(against, "; "))
 	}
-	if err := k.prolong(ctx, known, asked, t); err != nil {
+	vms, err := k.prolong(ctx, known, asked, t)
+	if err != nil {
 		return fails(err.Error())
 	}
+	var stop pool.Instant
+	if k.cfg.StopTime != nil {
+		stop = k.cfg.StopTime()
+	}
+	k.trouble.held(vms, others, stop, asked.Add(t.Stop))
 	k.mu.Lock()
 	k.until = asked.Add(t.Stop)
 	k.mu.Unlock()
 	return State{Holds, "failsafe: VMs keep running, nothing can be changed or recovered"}
 }
 
+const failsText = "failsafe does not hold, protected VMs stop at the stop time: "
+
 func fails(why string) State {
-	return State{Fails, "failsafe does not hold, protected VMs stop at the stop time: " + why}
+	return State{Fails, failsText + why}
 }
 
 // ask asks servers at the same time, within limit, and returns what stands against going on.
@@ -190,16 +220,16 @@ func (k *Keeper) ask(ctx context.Context, servers []pool.ServerID, hold, limit t
 }
 
 // prolong tells the guard the new deadlines of every session that it holds VMs under, and that the roster was read
-// for.
-func (k *Keeper) prolong(ctx context.Context, known Known, asked pool.Instant, t pool.Timing) error {
+// for. It returns the VMs that it holds.
+func (k *Keeper) prolong(ctx context.Context, known Known, asked pool.Instant, t pool.Timing) ([]pool.VMID, error) {
 	if k.cfg.Guard == nil {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := k.cfg.Clock.WithTimeout(ctx, t.RenewTimeout)
 	defer cancel()
 	st, err := k.cfg.Guard.Status(ctx)
 	if err != nil {
-		return fmt.Errorf("the guard here does not answer: %w", err)
+		return nil, fmt.Errorf("the guard here does not answer: %w", err)
 	}
 	var errs []error
 	for _, s := range sessions(st) {
@@ -212,7 +242,17 @@ func (k *Keeper) prolong(ctx context.Context, known Known, asked pool.Instant, t
 			errs = append(errs, fmt.Errorf("the guard here does not prolong: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	return vmsOf(st), errors.Join(errs...)
+}
+
+// vmsOf lists the VMs that are held, in order.
+func vmsOf(st guard.Status) []pool.VMID {
+	var all []pool.VMID
+	for _, h := range st.Held {
+		all = append(all, h.VM)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // sessions lists those that something is held under.

@@ -102,8 +102,13 @@ func (p *Promises) Bound(now pool.Instant) (until pool.Instant, bound bool) {
 // Waits reports until when an agent that has started lately may not act as leader, since it may have forgotten a
 // promise. watchdog is the longest time-out of an armed watchdog in the pool, timing the pool's.
 func (p *Promises) Waits(timing pool.Timing, watchdog time.Duration) (until pool.Instant, waits bool) {
-	until = p.started.Add(p.rules.Wait(p.rules.Hold(timing.TTL, settle(timing, watchdog))))
+	until = p.started.Add(p.rules.Wait(p.Lasts(timing, watchdog)))
 	return until, p.cfg.Clock.Now().Before(until)
+}
+
+// Lasts returns for how long promises are asked for: T + L.
+func (p *Promises) Lasts(timing pool.Timing, watchdog time.Duration) time.Duration {
+	return p.rules.Hold(timing.TTL, settle(timing, watchdog))
 }
 
 // settle is L: what a leader waits after it saw a member key gone.

@@ -30,6 +30,8 @@ type Change struct {
 
 	// Roster replaces the list of those that may lead, compared. Only the leader writes it.
 	Roster *Roster
+	// RemoveRoster is deleted, compared: nobody is left who may lead by it.
+	RemoveRoster *Roster
 
 	// What only the leader changes. Alerts are written and removed without a compare; the others are compared.
 	Alerts           []Alert
@@ -47,7 +49,7 @@ type Change struct {
 
 // Empty reports whether c writes nothing.
 func (c Change) Empty() bool {
-	return c.Config == nil && c.Roster == nil && len(c.Servers)+len(c.VMs)+len(c.Claims)+len(c.States)+len(c.Homes)+len(c.Fences)+
+	return c.Config == nil && c.Roster == nil && c.RemoveRoster == nil && len(c.Servers)+len(c.VMs)+len(c.Claims)+len(c.States)+len(c.Homes)+len(c.Fences)+
 		len(c.Operations)+len(c.Events)+len(c.Revocations)+len(c.RemoveServers)+len(c.RemoveVMs)+len(c.RemoveClaims)+
 		len(c.Alerts)+len(c.RemoveAlerts)+len(c.RemoveFences)+len(c.RemoveOperations)+len(c.RemoveEvents)+len(c.Incidents)+len(c.RemoveIncidents) == 0
 }

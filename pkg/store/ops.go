@@ -82,6 +82,9 @@ func (k Keys) PutToken(id string, value []byte, lease kv.LeaseID) kv.Op {
 // DeleteServer removes a server's registration.
 func (k Keys) DeleteServer(id pool.ServerID) kv.Op { return kv.Delete(k.Server(id)) }
 
+// DeleteRoster removes the list of those that may lead; the next leader makes a new one.
+func (k Keys) DeleteRoster() kv.Op { return kv.Delete(k.Roster()) }
+
 // DeleteMember ends a session. Only its own agent may, after its VMs are dead.
 func (k Keys) DeleteMember(id pool.ServerID) kv.Op { return kv.Delete(k.Member(id)) }
 

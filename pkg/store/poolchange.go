@@ -19,6 +19,9 @@ func (k Keys) FromPool(c pool.Change) Change {
 	if c.Roster != nil {
 		add(k.RosterIs(c.Roster.Revision), k.PutRoster(*c.Roster))
 	}
+	if c.RemoveRoster != nil {
+		add(k.RosterIs(c.RemoveRoster.Revision), k.DeleteRoster())
+	}
 	for _, v := range c.Servers {
 		add(k.ServerIs(v.ID, v.Revision), k.PutServer(v))
 	}
