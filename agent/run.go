@@ -74,7 +74,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		Load:        load{hv},
 		Figures:     peers,
 		Machine:     machine,
-		Authority: &setup.Identities{ServiceOptions: setup.ServiceOptions{Settings: c, Store: store.New(db.kv, store.NewKeys(c.Pool)), Clock: clk, Log: log}, Leases: db.kv},
+		Authority:   &setup.Identities{ServiceOptions: setup.ServiceOptions{Settings: c, Store: store.New(db.kv, store.NewKeys(c.Pool)), Clock: clk, Log: log}, Leases: db.kv},
 		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
 		Ready:    func(ctx context.Context) error { return db.check(ctx, origin) },

@@ -27,7 +27,9 @@ func incidentsOf(t *testing.T, text string) (*Pool, []pool.Incident) {
 }
 
 // wallAt is what a right clock shows at a virtual time; servers are up to 0.3 s off.
-func (p *Pool) wallAt(at time.Duration) time.Time { return p.World.Options().Epoch.Add(p.trace.zero + at) }
+func (p *Pool) wallAt(at time.Duration) time.Time {
+	return p.World.Options().Epoch.Add(p.trace.zero + at)
+}
 
 func near(t *testing.T, what string, got, want time.Time, early, late time.Duration) {
 	t.Helper()
