@@ -170,10 +170,14 @@ func tell(cmd *cobra.Command, text string, r setup.Result, start bool) error {
 	return nil
 }
 
+// maxTokens bounds the tokens that one command makes: a long list is a mistake.
+const maxTokens = 100
+
 func tokenCommand(path *string) *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "tokens with which machines join the pool", Args: cobra.NoArgs}
 	var ttl time.Duration
 	var name, role string
+	count := 1
 	create := &cobra.Command{
 		Use: "create", Short: "make a token with which one machine joins or, with --role, one operator logs in", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -184,14 +188,22 @@ func tokenCommand(path *string) *cobra.Command {
 			if (name == "") != (role == "") {
 				return fmt.Errorf("a login token needs --role and --name, a token for a machine neither: %w", pool.ErrInvalid)
 			}
-			t, err := createToken(cmd, c, ttl, name, pki.Role(role))
-			if err != nil {
-				return err
+			if count < 1 || count > maxTokens {
+				return fmt.Errorf("--count %d: must be from 1 to %d: %w", count, maxTokens, pool.ErrInvalid)
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), t)
-			return err
+			for range count {
+				t, err := createToken(cmd, c, ttl, name, pki.Role(role))
+				if err != nil {
+					return err
+				}
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), t); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
+	create.Flags().IntVar(&count, "count", count, "make so many, one a line: each admits one machine")
 	create.Flags().StringVar(&role, "role", "", "make a login token (holdfast login) for this role: viewer, operator or admin")
 	create.Flags().StringVar(&name, "name", "", "whom the certificate of a login token is for")
 	create.Flags().DurationVar(&ttl, "ttl", setup.DefaultTokenTTL, "how long it can be used")

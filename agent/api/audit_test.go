@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -279,7 +281,9 @@ func TestAWatchGoesOnFromARevisionOrSaysThatItIsGone(t *testing.T) {
 			select {
 			case m := <-st.sent:
 				cancel()
-				<-ended
+				if err := <-ended; !errors.Is(err, context.Canceled) {
+					t.Errorf("the watch ended with %v", err)
+				}
 				return m, nil
 			case err := <-ended:
 				return nil, err
@@ -301,6 +305,28 @@ func TestAWatchGoesOnFromARevisionOrSaysThatItIsGone(t *testing.T) {
 		st := stream[pb.WatchEventsResponse]{ctx: t.Context(), sent: make(chan *pb.WatchEventsResponse, 1)}
 		if err := b.WatchEvents(&pb.WatchEventsRequest{After: "long-ago"}, st); !errors.Is(err, pool.ErrGone) {
 			t.Errorf("events after one that is gone: %v", err)
+		}
+	})
+}
+
+// stuck is a pool whose etcd does not answer.
+type stuck struct{ *memory }
+
+func (s stuck) Apply(ctx context.Context, _ pool.Change) (pool.Revision, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+func TestACallEndsAtItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.cfg.Pool = stuck{b.pool}
+		ctx, cancel := context.WithTimeout(as(t), 2*time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := b.SetFreeze(ctx, &pb.SetFreezeRequest{Frozen: true})
+		if took := time.Since(began); status.Code(rpc.ToStatus(err)) != codes.DeadlineExceeded || took != 2*time.Second {
+			t.Errorf("after %v: %v", took, err)
 		}
 	})
 }

@@ -1,8 +1,20 @@
 package rpc
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -83,5 +95,58 @@ func lastSlash(s string) int {
 func TestWhatIsNotInTheTableIsClosed(t *testing.T) {
 	if Allowed("/holdfast.v1.PoolService/NoSuchCall", pki.RoleAdmin) {
 		t.Error("an unknown call is open")
+	}
+}
+
+// may is the access table said a second time, by rules: what each role may call follows from the service and the name.
+func may(role pki.Role, service, name string) bool {
+	switch {
+	case service == "JoinService":
+		return true // the token is judged by the handler
+	case service == "MeshService":
+		return role == pki.RoleServer
+	case IsRead(name):
+		return role.Operator() || role == pki.RoleServer
+	case name == "RenewCertificate":
+		return role.Operator()
+	case service == "IdentityService", name == "UpdateServer", name == "RemoveServer":
+		return role == pki.RoleAdmin
+	}
+	return role == pki.RoleOperator || role == pki.RoleAdmin
+}
+
+func TestEveryCallIsOpenToExactlyTheRolesThatMayMakeIt(t *testing.T) {
+	g := NewGate(ServeLimits{}, nil)
+	roles := []pki.Role{"", pki.RoleViewer, pki.RoleOperator, pki.RoleAdmin, pki.RoleServer, pki.RoleWitness}
+	checked := 0
+	for _, m := range everyMethod(t) {
+		i := lastSlash(m)
+		service, name := strings.TrimPrefix(m[:i], "/holdfast.v1."), m[i+1:]
+		for _, role := range roles {
+			state := tls.ConnectionState{}
+			if role != "" {
+				state.VerifiedChains = [][]*x509.Certificate{{{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x",
+					OrganizationalUnit: []string{string(role)}, Organization: []string{"prod"}}}}}
+			}
+			ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 9), Port: 1}, AuthInfo: credentials.TLSInfo{State: state}})
+			called := false
+			_, err := g.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: m}, func(context.Context, any) (any, error) {
+				called = true
+				return nil, nil
+			})
+			want := codes.OK
+			if !may(role, service, name) {
+				if want = codes.PermissionDenied; role == "" {
+					want = codes.Unauthenticated
+				}
+			}
+			if status.Code(err) != want || called != (want == codes.OK) {
+				t.Errorf("%s by role %q: %v, want %v", m, role, err, want)
+			}
+			checked++
+		}
+	}
+	if checked < 300 {
+		t.Errorf("only %d pairs", checked)
 	}
 }

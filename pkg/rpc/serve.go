@@ -48,7 +48,6 @@ func (g *Gate) Options(tlsConfig *tls.Config) []grpc.ServerOption {
 		grpc.InitialConnWindowSize(ConnWindow),
 		grpc.WriteBufferSize(IOBuffer),
 		grpc.ReadBufferSize(IOBuffer),
-		grpc.SharedWriteBuffer(true), // an idle connection holds none
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	}
