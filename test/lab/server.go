@@ -149,7 +149,8 @@ func (s *Server) boot(ctx context.Context) error {
 	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := waitFor(ready, 2*time.Millisecond, func() (bool, error) {
-		_, err := os.Stat(s.Path(inside.Socket))
+		// The socket's file is there a moment before anybody listens on it.
+		_, err := inside.Ask(s.Path(inside.Socket), inside.Request{Op: inside.List})
 		if !s.On() {
 			return false, errors.New("the first process died, see its init.log")
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,23 +85,14 @@ const (
 	stride = 450 * time.Millisecond
 )
 
-// await returns at a moment of a migration that has been asked for.
+// await returns at a moment of a migration whose copy has begun to arrive.
 func (b *bed) await(m moving, moment int) {
 	b.t.Helper()
-	ctx := within(b.t, 40*time.Second)
 	if moment < duringIt {
-		b.must(b.w.Until(ctx, func(lives []lab.Life) bool {
-			for _, l := range lives {
-				if l.VM == m.vm && l.Server == m.target && l.Incoming && l.Seen.After(m.asked) {
-					return true
-				}
-			}
-			return false
-		}))
 		linger(b.t, time.Duration(moment)*stride)
 		return
 	}
-	_, err := b.w.UntilStopped(ctx, m.vm)
+	_, err := b.w.UntilStopped(within(b.t, 40*time.Second), m.vm)
 	b.must(err)
 	if moment > duringIt {
 		linger(b.t, 250*time.Millisecond)
@@ -296,8 +288,11 @@ func (b *bed) once(vm string, c crash, moment int) string {
 	before := len(b.w.Overlaps())
 	m := b.route(vm)
 	boots := b.record(vm).Boots
-	m.asked = time.Now()
-	op := b.moveOnce(m)
+	var op *pb.Operation
+	for begun := false; !begun; begun = b.begun(m, op) {
+		m.asked = time.Now()
+		op = b.moveOnce(m)
+	}
 	b.await(m, moment)
 	died := time.Now()
 	c.at(b, m)
@@ -327,6 +322,35 @@ func (b *bed) record(vm string) record.Record {
 	r, err := lab.ReadRecord(b.l.Disk(vm))
 	b.must(err)
 	return r
+}
+
+// begun waits until a copy arrives. It is false if the migration ended before: the destination may still be clearing
+// what the case before left there.
+func (b *bed) begun(m moving, op *pb.Operation) bool {
+	b.t.Helper()
+	ctx := within(b.t, 40*time.Second)
+	for {
+		o, err := b.p.Operation(ctx, op.GetId())
+		if b.arrives(m) {
+			return true
+		}
+		if err == nil && o.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
+			b.t.Logf("asked again, since it did not begin: %s", o.GetError())
+			linger(b.t, 500*time.Millisecond)
+			return false
+		}
+		if ctx.Err() != nil {
+			b.t.Fatalf("the migration neither began nor ended: %v, %v", o, err)
+		}
+		linger(b.t, 20*time.Millisecond)
+	}
+}
+
+// arrives reports whether a copy was seen on the destination since the move was asked for.
+func (b *bed) arrives(m moving) bool {
+	return slices.ContainsFunc(b.w.Lives(), func(l lab.Life) bool {
+		return l.VM == m.vm && l.Server == m.target && l.Incoming && l.Seen.After(m.asked)
+	})
 }
 
 // moveOnce asks for a move as soon as the destination can take the VM: one that has just booted has to look at itself
