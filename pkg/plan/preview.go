@@ -65,7 +65,7 @@ func PreviewMaintenance(s *pool.Snapshot, id pool.ServerID, restartUnmovable boo
 // time estimates by what recent migrations copied in a second, or the pool's limit.
 func (p *Preview) time(s *pool.Snapshot) {
 	rate := recentRate(s)
-	var all time.Duration
+	var all, longest time.Duration
 	moves := 0
 	for _, l := range p.Leaves {
 		var t time.Duration
@@ -80,10 +80,11 @@ func (p *Preview) time(s *pool.Snapshot) {
 			moves++
 		}
 		all += t
+		longest = max(longest, t)
 		p.Times = append(p.Times, t.Round(100*time.Millisecond))
 	}
 	side := max(1, min(s.Config.Migrations, s.Config.MigrationsPerServer, moves))
-	p.Expected = (all / time.Duration(side)).Round(100 * time.Millisecond)
+	p.Expected = max(all/time.Duration(side), longest).Round(100 * time.Millisecond)
 }
 
 // recentRate is what live migrations that ended lately copied in a second, in bytes.

@@ -206,3 +206,11 @@ func TestAVMWithABlockJobDoesNotMoveAndSaysWhy(t *testing.T) {
 		t.Errorf("%+v", p.Leaves)
 	}
 }
+
+func TestMaintenanceTakesNoLessThanItsLongestMove(t *testing.T) {
+	w := roomy(3, placed{"big", "a", 8}, placed{"small", "a", 1}, placed{"tiny", "a", 1})
+	p := PreviewMaintenance(w.Snapshot(), "a", false, plantest.Start)
+	if len(p.Times) != 3 || p.Times[0] < 10*time.Second || p.Expected < p.Times[0] {
+		t.Errorf("%v in all, one by one %v", p.Expected, p.Times)
+	}
+}
