@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,17 +23,36 @@ func (bubbleClock) Now() pool.Instant { return pool.Instant(time.Now().UnixNano(
 
 // board is a Figures that a test writes.
 type board struct {
+	mu       sync.Mutex
 	watchers int
 	heard    []figures.Heard
 }
 
-func (b *board) Watch() func()         { b.watchers++; return func() { b.watchers-- } }
-func (b *board) Read() []figures.Heard { return b.heard }
+func (b *board) count(n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.watchers += n
+	return b.watchers
+}
+
+func (b *board) Watch() func() { b.count(1); return func() { b.count(-1) } }
+
+func (b *board) Read() []figures.Heard {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.heard)
+}
+
+// hear notes what a member told now.
+func (b *board) hear(i int, f *pb.ServerFigures) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.heard[i].Figures, b.heard[i].At = f, pool.Instant(time.Now().UnixNano())
+}
 
 func TestWatchedFiguresAreToldOnceAndSilenceIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		now := func() pool.Instant { return pool.Instant(time.Now().UnixNano()) }
 		one, three := &pb.ServerFigures{Server: "srv-1"}, &pb.ServerFigures{Server: "srv-3"}
 		bd := &board{heard: []figures.Heard{{Server: "srv-1"}, {Server: "srv-2", Err: errors.New("connection refused")}, {Server: "srv-3"}}}
 		b.cfg.Figures, b.cfg.Clock = bd, bubbleClock{clock.Real()}
@@ -39,15 +60,15 @@ func TestWatchedFiguresAreToldOnceAndSilenceIsNamed(t *testing.T) {
 		st := stream[pb.WatchFiguresResponse]{ctx: ctx, sent: make(chan *pb.WatchFiguresResponse, 10)}
 		ended := make(chan error, 1)
 		go func() { ended <- b.WatchFigures(&pb.WatchFiguresRequest{}, st) }()
-		if m := <-st.sent; len(m.GetServers()) != 0 || len(m.GetSilent()) != 3 || m.GetSilent()[1].GetReason() != "connection refused" || bd.watchers != 1 {
-			t.Fatalf("the first message is %v with %d watchers", m, bd.watchers)
+		if m := <-st.sent; len(m.GetServers()) != 0 || len(m.GetSilent()) != 3 || m.GetSilent()[1].GetReason() != "connection refused" || bd.count(0) != 1 {
+			t.Fatalf("the first message is %v with %d watchers", m, bd.count(0))
 		}
-		bd.heard[0].Figures, bd.heard[0].At = one, now()
-		bd.heard[2].Figures, bd.heard[2].At = three, now()
+		bd.hear(0, one)
+		bd.hear(2, three)
 		if m := <-st.sent; len(m.GetServers()) != 2 || len(m.GetSilent()) != 1 {
 			t.Fatalf("the second message is %v", m)
 		}
-		bd.heard[0].At, bd.heard[0].Figures = now().Add(time.Second), &pb.ServerFigures{Server: "srv-1", Cpus: 2}
+		bd.hear(0, &pb.ServerFigures{Server: "srv-1", Cpus: 2})
 		if m := <-st.sent; len(m.GetServers()) != 1 || m.GetServers()[0].GetCpus() != 2 || len(m.GetSilent()) != 1 {
 			t.Fatalf("the third message is %v, want only what is new", m)
 		}
@@ -57,8 +78,8 @@ func TestWatchedFiguresAreToldOnceAndSilenceIsNamed(t *testing.T) {
 			t.Fatalf("after a long silence: %v", m)
 		}
 		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) || bd.watchers != 0 {
-			t.Errorf("the watch ended with %v and %d watchers", err, bd.watchers)
+		if err := <-ended; !errors.Is(err, context.Canceled) || bd.count(0) != 0 {
+			t.Errorf("the watch ended with %v and %d watchers", err, bd.count(0))
 		}
 	})
 }

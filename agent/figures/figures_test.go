@@ -19,6 +19,14 @@ type bubbleClock struct{ clock.Clock }
 
 func (bubbleClock) Now() pool.Instant { return pool.Instant(time.Now().UnixNano()) }
 
+// pass lets the bubble's time go by.
+func pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	if err := clock.Real().Sleep(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // machine is a server with two VMs: web keeps half a CPU busy, db two; db moves away.
 type machine struct {
 	mu    sync.Mutex
@@ -69,7 +77,7 @@ func TestAMeterMeasuresOnceForAllWhoListenAndNotAtAllForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &machine{}
 		m := newMeter(src)
-		time.Sleep(time.Minute)
+		pass(t, time.Minute)
 		if n := src.times(); n != 0 {
 			t.Fatalf("measured %d times for nobody", n)
 		}
@@ -81,7 +89,7 @@ func TestAMeterMeasuresOnceForAllWhoListenAndNotAtAllForNobody(t *testing.T) {
 				_ = m.Stream(ctx, func(f *pb.ServerFigures) error { heard[i] = append(heard[i], f); return nil })
 			})
 		}
-		time.Sleep(firstGap + 5*Period + Period/2)
+		pass(t, firstGap+5*Period+Period/2)
 		cancel()
 		all.Wait()
 		synctest.Wait()
@@ -89,7 +97,7 @@ func TestAMeterMeasuresOnceForAllWhoListenAndNotAtAllForNobody(t *testing.T) {
 		if n := src.times(); n != want || len(heard[0]) != want || len(heard[1]) != want {
 			t.Errorf("measured %d times, heard %d and %d times, want %d each", n, len(heard[0]), len(heard[1]), want)
 		}
-		time.Sleep(time.Minute)
+		pass(t, time.Minute)
 		synctest.Wait()
 		if n := src.times(); n != want {
 			t.Errorf("measured %d times after the last listener left", n-want)
@@ -163,41 +171,49 @@ func (o *others) Figures(ctx context.Context, s pool.ServerID, take func(*pb.Ser
 	return ctx.Err()
 }
 
+// called is how often a server was called, and how many streams are open.
+func (o *others) called(s pool.ServerID) (calls, open int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.calls[s]), o.open
+}
+
 func TestABoardSharesOneStreamOfEachMemberBetweenItsWatchersAndEndsWithTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &machine{}
 		o := &others{calls: map[pool.ServerID][]time.Time{}, away: map[pool.ServerID]bool{"s3": true}}
 		b := NewBoard(BoardConfig{Server: "s1", Clock: bubbleClock{clock.Real()}, Meter: newMeter(src), Peers: o, Snapshot: snapshot("s1", "s2", "s3")})
-		time.Sleep(time.Hour)
-		if len(o.calls) != 0 || src.times() != 0 {
-			t.Fatalf("without a watcher %v were called", o.calls)
+		pass(t, time.Hour)
+		if n, _ := o.called("s2"); n != 0 || src.times() != 0 {
+			t.Fatalf("without a watcher s2 was called %d times", n)
 		}
 		leave, leave2 := b.Watch(), b.Watch()
-		time.Sleep(5 * time.Minute)
+		pass(t, 5*time.Minute)
 		synctest.Wait()
 		heard := b.Read()
 		if len(heard) != 3 || heard[0].Figures == nil || heard[1].Figures == nil || heard[2].Figures != nil || heard[2].Err == nil {
 			t.Fatalf("heard %v", heard)
 		}
-		if n := len(o.calls["s2"]); n != 1 {
+		if n, _ := o.called("s2"); n != 1 {
 			t.Errorf("s2 was called %d times for two watchers, want once", n)
 		}
-		if n := len(o.calls["s3"]); n < 10 || n > 16 {
+		if n, _ := o.called("s3"); n < 10 || n > 16 {
 			t.Errorf("s3, which is away, was called %d times in five minutes, want pauses that grow to %s", n, lastPause)
 		}
 		leave()
-		time.Sleep(time.Minute)
+		pass(t, time.Minute)
 		synctest.Wait()
-		if o.open != 1 {
+		if _, open := o.called("s2"); open != 1 {
 			t.Error("the stream ended although somebody watches")
 		}
 		leave2()
-		time.Sleep(lastPause + time.Minute)
+		pass(t, lastPause+time.Minute)
 		synctest.Wait()
-		calls, measured := len(o.calls["s3"]), src.times()
-		time.Sleep(time.Hour)
+		calls, _ := o.called("s3")
+		measured := src.times()
+		pass(t, time.Hour)
 		synctest.Wait()
-		if o.open != 0 || len(o.calls["s3"]) != calls || src.times() != measured {
+		if n, open := o.called("s3"); open != 0 || n != calls || src.times() != measured {
 			t.Error("it goes on without a watcher")
 		}
 		if heard := b.Read(); heard[1].Figures != nil {
