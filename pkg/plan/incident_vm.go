@@ -31,6 +31,8 @@ func (c *chronicle) restarts() {
 			s := c.server(r, from, f.Session)
 			v.Down, v.Cause = s.LastSign, string(from)+" was lost"
 		}
+		// That this line is told of must outlast a VM that never runs, or it would be told of again and again.
+		v.Event, v.To, v.Assigned, v.Why = e.ID, e.Server, e.At, brief(e.Text)
 		r.VMs = append(r.VMs, v)
 	}
 }
