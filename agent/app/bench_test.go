@@ -76,7 +76,7 @@ func newFloor(b *testing.B) *floor {
 	go func() { done <- a.Run(ctx) }()
 	b.Cleanup(func() {
 		cancel()
-		_ = <-done
+		<-done
 	})
 	lease, err := etcd.Grant(b.Context(), time.Hour)
 	if err != nil {
