@@ -76,7 +76,7 @@ func newFloor(b *testing.B) *floor {
 	go func() { done <- a.Run(ctx) }()
 	b.Cleanup(func() {
 		cancel()
-		<-done
+		<-done //nolint:errcheck // the end of its context
 	})
 	lease, err := etcd.Grant(b.Context(), time.Hour)
 	if err != nil {

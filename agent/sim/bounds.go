@@ -165,12 +165,22 @@ func (b *bounds) look() {
 			b.down[id] = b.p.Now() // the bound begins when the last thing in its way is gone
 			continue
 		}
-		if b.p.Now()-b.down[id] < b.recoveryBound() {
+		if b.p.Now()-b.down[id] < b.recoveryBound()+b.dog(c) {
 			continue
 		}
 		status, reason := view.VM(id)
 		b.broken(6, "%s has been down since %.1fs although a server could run it; reported %s (%s)", id, b.down[id].Seconds(), status, reason)
 	}
+}
+
+// dog is how much longer a claim's owner is waited for if only its watchdog proves it harmless.
+func (b *bounds) dog(c pool.Claim) time.Duration {
+	s := b.p.World.Server(string(c.Server))
+	t, err := pool.NewTiming(b.p.File.Pool.LeaseTTL)
+	if s == nil || err != nil || s.Fencing != world.FencingWatchdog {
+		return 0
+	}
+	return t.WatchdogSettle(s.Watchdog)
 }
 
 // settledDown: nobody wants it to run, or protects it.

@@ -41,8 +41,9 @@ type Checker struct {
 	// perhapsRemoved are those whose removal was asked for and not answered.
 	perhapsRemoved map[pool.VMID]bool
 	bounds         *bounds
-	// latest is when the latest fault or command was.
+	// latest is when the latest fault or command was; line is the line of the latest statement.
 	latest time.Duration
+	line   int
 }
 
 // NewChecker starts watching a settled pool.
@@ -74,7 +75,7 @@ func (c *Checker) broken(invariant int, format string, args ...any) {
 	if c.failure != nil {
 		return
 	}
-	c.failure = &Failure{Invariant: invariant, File: c.p.File.Name, At: c.p.Now(), Seen: fmt.Sprintf(format, args...),
+	c.failure = &Failure{Invariant: invariant, File: c.p.File.Name, Line: c.line, At: c.p.Now(), Seen: fmt.Sprintf(format, args...),
 		Expected: fmt.Sprintf("invariant %d, %s", invariant, Invariants[invariant])}
 	c.p.trace.add("VIOLATED: invariant %d, %s: %s", invariant, Invariants[invariant], c.failure.Seen)
 }

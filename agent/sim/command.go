@@ -76,7 +76,7 @@ func (p *Pool) ask(st scenario.Statement, answer func(pool.OperationID, error)) 
 		if a == nil || s.Agent() == nil || s.Agent().Hung() || a.Snapshot() == nil {
 			continue
 		}
-		if p.Etcd.Reaches(s.Name) {
+		if p.Etcd.Reaches(s.Name) && !p.Etcd.Frozen(s.Name) {
 			able = append(able, s.Name)
 		}
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
 	"github.com/holdfast-ha/holdfast/agent/sim/simnet"
@@ -32,10 +33,19 @@ var serverFaults = map[string]func(*world.Server){
 
 // poolFaults are the faults of etcd, the network and guests.
 var poolFaults = map[string]func(*Pool, scenario.Statement) error{
-	"cut":            func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.All); return nil },
-	"cut etcd":       func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.Etcd); return nil },
-	"cut peers":      func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.Mesh); return nil },
-	"cut from":       func(p *Pool, st scenario.Statement) error { p.Net.CutPair(st.Server, st.Other); return nil },
+	"cut":       func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.All); return nil },
+	"cut etcd":  func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.Etcd); return nil },
+	"cut peers": func(p *Pool, st scenario.Statement) error { p.Net.Cut(st.Server, simnet.Mesh); return nil },
+	"cut from":  func(p *Pool, st scenario.Statement) error { p.Net.CutPair(st.Server, st.Other); return nil },
+	"cut to etcd": func(p *Pool, st scenario.Statement) error {
+		p.etcdPlaces(func(place string) { p.Net.CutOneWay(st.Server, place, simnet.Etcd) })
+		return nil
+	},
+	"cut etcd to": (*Pool).cutAnswers,
+	"cut to": func(p *Pool, st scenario.Statement) error {
+		p.Net.CutOneWay(st.Server, st.Other, simnet.All)
+		return nil
+	},
 	"heal":           func(p *Pool, st scenario.Statement) error { p.Net.Heal(st.Server); return nil },
 	"heal all":       func(p *Pool, _ scenario.Statement) error { p.Net.HealAll(); return nil },
 	"slow":           func(p *Pool, st scenario.Statement) error { p.Net.Slow(st.Server, st.Length); return nil },
@@ -89,12 +99,55 @@ func (p *Pool) named(server string) (string, error) {
 }
 
 func (p *Pool) split(st scenario.Statement) error {
-	i, ok := scenario.Larger(st.Groups)
+	seen := map[string]bool{}
+	groups := make([][]string, len(st.Groups))
+	for i, g := range st.Groups {
+		for _, s := range g {
+			name, err := p.named(s)
+			if err != nil {
+				return err
+			}
+			if seen[name] {
+				return fmt.Errorf("server %s is in two groups", name)
+			}
+			seen[name] = true
+			groups[i] = append(groups[i], name)
+		}
+	}
+	i, ok := scenario.Larger(groups)
 	if !ok {
 		return fmt.Errorf("no group is larger than every other")
 	}
-	p.Net.Split(st.Groups, i)
+	p.Net.Split(groups, i)
 	return nil
+}
+
+// unanswered is how long a connection goes on to carry what is said to it without any answer: TCP sends nothing new until what
+// it has sent is acknowledged.
+const unanswered = time.Second
+
+// cutAnswers loses all that etcd says to a server from now on, and soon all that the server says to it.
+func (p *Pool) cutAnswers(st scenario.Statement) error {
+	p.etcdPlaces(func(place string) {
+		p.Net.CutOneWay(place, st.Server, simnet.Etcd)
+		p.Sched.After(unanswered, func() {
+			if !p.Net.Open(place, st.Server, simnet.Etcd) {
+				p.Net.CutOneWay(st.Server, place, simnet.Etcd)
+			}
+		})
+	})
+	return nil
+}
+
+// etcdPlaces calls f with each place where etcd is reached.
+func (p *Pool) etcdPlaces(f func(place string)) {
+	places := p.Etcd.Voters()
+	if len(places) == 0 {
+		places = []string{simnet.Site}
+	}
+	for _, place := range places {
+		f(place)
+	}
 }
 
 func (p *Pool) guest(st scenario.Statement, do func(pool.VMID) bool, not string) error {

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
@@ -17,7 +18,7 @@ const lookEvery = 5 * time.Millisecond
 // Failure is an expectation or invariant that did not hold.
 type Failure struct {
 	File string
-	// Line of the statement; 0 for an invariant.
+	// Line of the statement; of an invariant, the statement that was played last before it, 0 if there was none.
 	Line int
 	// Invariant is the number of the invariant that was broken; 0 for an expectation.
 	Invariant int
@@ -33,7 +34,7 @@ func (f *Failure) Error() string {
 	if f.Line > 0 {
 		where = fmt.Sprintf("%s:%d", f.File, f.Line)
 	}
-	return fmt.Sprintf("%s: at %.3fs: expected %s; seen: %s", where, f.At.Seconds(), f.Expected, f.Seen)
+	return fmt.Sprintf("%s: at %.3fs: expected %s; seen: %s", where, f.At.Seconds(), strings.TrimPrefix(f.Expected, "expect "), f.Seen)
 }
 
 // watch is a condition that must hold while the run goes on.
@@ -89,6 +90,7 @@ func (pl *player) statement(st scenario.Statement) error {
 		return err
 	}
 	pl.cursor = max(start, pl.Now())
+	pl.check.line = st.Line
 	switch st.Kind {
 	case scenario.Fault:
 		pl.check.Fault(st)
@@ -111,6 +113,8 @@ func (pl *player) statement(st scenario.Statement) error {
 		pl.cursor += st.Length
 		pl.looked = 0
 		return pl.look()
+	case scenario.Never:
+		return nil // it is watched from the beginning; its time is where the next statement counts from
 	}
 	if !pl.holds(st.Cond) {
 		return pl.fail(st, st.Text, pl.seen(st.Cond))
@@ -187,7 +191,7 @@ func (pl *player) look() error {
 
 func (pl *player) fail(st scenario.Statement, expected, seen string) error {
 	f := &Failure{File: pl.File.Name, Line: st.Line, At: pl.Now(), Expected: expected, Seen: seen}
-	pl.trace.add("FAILED, line %d: expected %s; seen: %s", st.Line, expected, seen)
+	pl.trace.add("FAILED, line %d: expected %s; seen: %s", st.Line, strings.TrimPrefix(expected, "expect "), seen)
 	return f
 }
 

@@ -24,7 +24,7 @@ func (p *Pool) season(up []string) error {
 	if err != nil {
 		return err
 	}
-	homes := p.spread(up)
+	homes := p.spread()
 	for _, name := range up {
 		s := p.World.Server(name)
 		s.PowerUp()
@@ -39,21 +39,15 @@ func (p *Pool) season(up []string) error {
 }
 
 // spread returns the VMs that run on each server.
-func (p *Pool) spread(up []string) map[string][]pool.VM {
-	homes := map[string][]pool.VM{}
-	next := 0
+func (p *Pool) spread() map[string][]pool.VM {
+	out := map[string][]pool.VM{}
+	homes := homesOf(p.File)
 	for _, v := range p.File.VMs {
-		if !v.Running {
-			continue
+		if on, ok := homes[v.ID]; ok {
+			out[on] = append(out[on], v.VM)
 		}
-		on := v.On
-		if on == "" {
-			on = up[next%len(up)]
-			next++
-		}
-		homes[on] = append(homes[on], v.VM)
 	}
-	return homes
+	return out
 }
 
 func (p *Pool) seasonServer(s *world.Server, vms []pool.VM, timing pool.Timing) error {

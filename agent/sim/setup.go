@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
+	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 )
@@ -125,6 +126,9 @@ func (p *Pool) seed() {
 		if s.Fencing == world.FencingPower {
 			reg.Fence = []pool.FenceDevice{{Agent: "fence_simulated", Params: map[string]string{"plug": s.Name}, Timeout: 20 * time.Second}}
 		}
+		if s.Fencing == world.FencingWatchdog {
+			reg.Labels = map[string]string{plan.LabelFenceBy: plan.FenceByWatchdog} // the guard is there to feed it
+		}
 		if !p.hasVMs(s.Name) {
 			reg.Maintenance, reg.InboundLock = s.Maintenance, s.InboundLock
 		}
@@ -189,7 +193,7 @@ func (p *Pool) Settle() error {
 	}); err != nil {
 		return err
 	}
-	p.assign(up)
+	p.assign()
 	return p.begin()
 }
 
@@ -218,18 +222,14 @@ func (p *Pool) begin() error {
 }
 
 // assign hands every VM that runs at time 0 to its server; the agents start them as they start any.
-func (p *Pool) assign(up []string) {
+func (p *Pool) assign() {
 	var ops []kv.Op
-	next := 0
+	homes := homesOf(p.File)
 	for _, v := range p.File.VMs {
 		if !v.Running {
 			continue
 		}
-		on := v.On
-		if on == "" {
-			on = up[next%len(up)]
-			next++
-		}
+		on := homes[v.ID]
 		ops = append(ops, p.register(v))
 		if len(v.Prefer) > 0 {
 			// It was put there: what is set up stands until something happens.

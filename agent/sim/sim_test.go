@@ -94,7 +94,7 @@ func TestExitStatusTellsWhetherEverythingHeld(t *testing.T) {
 		out, err string
 	}{
 		{[]string{good}, ExitHeld, "ok", ""},
-		{[]string{bad}, ExitFailed, "bad.scenario:4: at 1.000s: expected expect web running on s2; seen: web executes on s1", ""},
+		{[]string{bad}, ExitFailed, "bad.scenario:4: at 1.000s: expected web running on s2; seen: web executes on s1", ""},
 		{[]string{wrong}, ExitWrong, "", `wrong.scenario:2: unknown statement "frobnicate"`},
 		{[]string{good, wrong}, ExitWrong, "", "frobnicate"},
 		{[]string{dir}, ExitFailed, "1 passed, 1 failed", ""},
@@ -139,7 +139,7 @@ func TestByEndsAsSoonAsItIsTrueAndHoldAtItsEnd(t *testing.T) {
 		"at 5s inbound-lock on s2\nexpect accepted\nat 6s stop web\nby 20s expect operation done\nat 21s start web\nafter 5s expect web waiting or web running": "",
 		"at 5s start web\nexpect accepted and not refused": "",
 		"at 5s confirm-fenced s1\nexpect refused \"lost\"": "",
-		"at 5s confirm-fenced s1\nexpect accepted":         "expect accepted",
+		"at 5s confirm-fenced s1\nexpect accepted":         "expected accepted",
 	} {
 		r := Run(parse(t, "servers s1 s2 s3\nvm web on=s1 require=s1,s2\n"+text+"\n"), Options{Seed: 3})
 		switch {

@@ -39,7 +39,7 @@ func (p *planner) climb(s *server, open []owedClaim, sight Sight) ladder {
 	}
 	pending := p.climbPower(&l, s, open)
 	pending = p.climbWatchdog(&l, open, sight) || pending
-	pending = p.climbGuard(&l, open, sight) || pending
+	pending = p.climbGuard(&l, s, open, sight) || pending
 	l.stuck = l.proven == nil && !pending && len(open) == len(l.open)
 	return l
 }
@@ -103,8 +103,19 @@ func (p *planner) climbWatchdog(l *ladder, open []owedClaim, sight Sight) (pendi
 	return false
 }
 
+// LabelFenceBy is the label by which an operator says of a server whose word alone counts; with the value FenceByWatchdog its
+// guard is no proof, even where disks have locks. Power and an operator's word always count.
+const (
+	LabelFenceBy    = "fence-by"
+	FenceByWatchdog = "watchdog"
+)
+
 // climbGuard waits for L after the lease was seen gone.
-func (p *planner) climbGuard(l *ladder, open []owedClaim, sight Sight) (pending bool) {
+func (p *planner) climbGuard(l *ladder, s *server, open []owedClaim, sight Sight) (pending bool) {
+	if s.registration != nil && s.registration.Labels[LabelFenceBy] == FenceByWatchdog {
+		l.tried = append(l.tried, "only its watchdog is trusted, as its label "+LabelFenceBy+" says")
+		return false
+	}
 	var unarmed, unlocked []pool.VMID
 	for _, o := range open {
 		switch {

@@ -110,7 +110,7 @@ func (p *planner) assignWhy(q *candidate, choice place.Choice) (event, why strin
 	case q.kind == Recover && q.never:
 		return "VM_ASSIGNED", fmt.Sprintf("%s starts on %s, since %s never started it: %s", q.vm.ID, choice.Server, from, choice.Why)
 	case q.kind == Recover:
-		return "VM_RESTARTED", fmt.Sprintf("%s restarts on %s, since %s is fenced by %s: %s", q.vm.ID, choice.Server, from, p.server(from).fence.Proof, choice.Why)
+		return "VM_RESTARTED", fmt.Sprintf("%s restarts on %s, since %s: %s", q.vm.ID, choice.Server, fencedBy(from, p.server(from).fence.Proof), choice.Why)
 	case involuntary(q.claim, q.home) && q.claim.Cause == pool.CauseUnspecified:
 		return "VM_RESTARTED", fmt.Sprintf("%s restarts on %s after failures: %s", q.vm.ID, choice.Server, choice.Why)
 	case involuntary(q.claim, q.home):

@@ -26,7 +26,8 @@ type File struct {
 	VMs     []VM
 	// Leader leads at time 0; empty for any.
 	Leader string
-	// Lines is the time line, `never` apart, in order.
+	// Lines is the time line, in order. A `never` is among it only if it was given a time, which the next statement
+	// counts from.
 	Lines []Statement
 	// Never lists what must hold at no moment.
 	Never []Statement

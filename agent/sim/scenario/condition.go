@@ -54,10 +54,7 @@ func splitEquals(tokens []token) []token {
 func (p *parser) term(tokens []token) (Term, []token, error) {
 	if len(tokens) > 1 && tokens[0].text == "not" && !tokens[0].quoted {
 		t, rest, err := p.term(tokens[1:])
-		if err == nil && t.Not {
-			err = fmt.Errorf("not not")
-		}
-		t.Not = true
+		t.Not = !t.Not
 		return t, rest, err
 	}
 	if len(tokens) == 0 {
@@ -101,7 +98,7 @@ func optionalText(t *Term, rest []token) []token {
 
 func (p *parser) leaderTerm(rest []token) (Term, []token, error) {
 	if len(rest) == 0 {
-		return Term{}, nil, fmt.Errorf("leader: expected a server, not SERVER, any or none")
+		return Term{}, nil, fmt.Errorf("leader: expected a server, or not and a server, or any, or none")
 	}
 	switch rest[0].text {
 	case "any":
@@ -136,7 +133,7 @@ func (p *parser) subjectTerm(tokens []token) (Term, []token, error) {
 	name := tokens[0].text
 	isVM, isServer := p.vms[name], p.servers[name]
 	if !isVM && !isServer {
-		return Term{}, nil, fmt.Errorf("%q is neither a VM nor a server of this scenario, nor the beginning of a condition", shorten(name))
+		return Term{}, nil, fmt.Errorf("%q is neither a VM nor a server of this scenario, nor one of the words not, leader, refused, accepted, operation, alert, no", shorten(name))
 	}
 	if len(tokens) == 1 {
 		return Term{}, nil, fmt.Errorf("%s: expected a condition after the name", name)
@@ -160,7 +157,7 @@ func (p *parser) subjectTerm(tokens []token) (Term, []token, error) {
 		return countTerm(t, word.text, rest)
 	case VMReason:
 		if len(rest) == 0 || !rest[0].quoted {
-			return Term{}, nil, fmt.Errorf("%s reason: expected a text in quotes", name)
+			return Term{}, nil, fmt.Errorf("%s reason: expected a text in quotes, such as \"no server\"", name)
 		}
 		t.Text = rest[0].text
 		return t, rest[1:], nil
@@ -190,7 +187,7 @@ func (p *parser) runningTerm(t Term, rest []token) (Term, []token, error) {
 
 func countTerm(t Term, word string, rest []token) (Term, []token, error) {
 	if len(rest) < 2 || rest[0].text != "=" {
-		return t, nil, fmt.Errorf("%s %s: expected = and a number", t.Subject, word)
+		return t, nil, fmt.Errorf("%s %s: expected = and a number, such as %s = 1", t.Subject, word, word)
 	}
 	n, err := parseCount(rest[1].text)
 	t.Count = n

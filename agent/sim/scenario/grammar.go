@@ -16,6 +16,7 @@ type form struct {
 var forms = []form{
 	{Fault, "power off SERVER"}, {Fault, "power on SERVER"},
 	{Fault, "cut SERVER"}, {Fault, "cut SERVER etcd"}, {Fault, "cut SERVER peers"}, {Fault, "cut SERVER from SERVER"},
+	{Fault, "cut etcd to SERVER"}, {Fault, "cut SERVER to etcd"}, {Fault, "cut SERVER to SERVER"},
 	{Fault, "heal all"}, {Fault, "heal SERVER"}, {Fault, "split GROUPS"},
 	{Fault, "etcd down"}, {Fault, "etcd up"}, {Fault, "etcd freeze SERVER"}, {Fault, "etcd thaw SERVER"},
 	{Fault, "agent kill SERVER"}, {Fault, "agent start SERVER"}, {Fault, "agent hang SERVER"},
@@ -108,13 +109,50 @@ func (p *parser) unknownAction(tokens []token, best int) error {
 		}
 	}
 	if best == 0 {
-		return fmt.Errorf("unknown statement %q", shorten(tokens[0].text))
+		return fmt.Errorf("unknown statement %q; %s", shorten(tokens[0].text), p.couldBe(tokens[0].text))
 	}
 	got := "the end of the line"
 	if best < len(tokens) {
 		got = fmt.Sprintf("%q", shorten(tokens[best].text))
 	}
 	return fmt.Errorf("understood %q, then expected %s, found %s", shorten(joined(tokens[:best])), strings.Join(could, " or "), got)
+}
+
+// couldBe lists the words that a statement may begin with, or the one that was probably meant.
+func (p *parser) couldBe(word string) string {
+	words := []string{"pool", "servers", "server", "vm", "at", "after", "by", "expect", "hold", "never"}
+	for _, f := range forms {
+		if first, _, _ := strings.Cut(f.words, " "); !slices.Contains(words, first) {
+			words = append(words, first)
+		}
+	}
+	for _, w := range words {
+		if alike(strings.ToLower(word), w) {
+			return "did you mean " + w + "?"
+		}
+	}
+	return "statements begin with " + strings.Join(words, ", ")
+}
+
+// alike reports whether one word could be the other, mistyped: they differ in at most one letter, or one begins with the other.
+func alike(a, b string) bool {
+	if len(a) > 2 && len(b) > 2 && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a)) {
+		return true
+	}
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	if len(a) < 3 && a != b || len(b)-len(a) > 1 {
+		return a == b
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	if len(a) == len(b) {
+		return i == len(a) || a[i+1:] == b[i+1:]
+	}
+	return a[i:] == b[i+1:]
 }
 
 func joined(tokens []token) string {
@@ -198,7 +236,7 @@ func (p *parser) groups(tokens []token) ([][]string, error) {
 			return nil, err
 		}
 		for _, n := range names {
-			if err := p.knownServer(token{text: n}); err != nil {
+			if err := p.knownServer(token{text: n}); err != nil && n != "leader" {
 				return nil, err
 			}
 			if seen[n] {

@@ -64,7 +64,7 @@ var vmOptions = []option[VM]{
 	{"relocations", viaVM("relocations")}, {"window", viaVM("window")},
 	{"movable", func(v *VM, s string) (err error) { v.Movable, err = parseBool(s, "yes", "no"); return }},
 	{"disks", func(v *VM, s string) (err error) { v.DiskLocks, err = parseBool(s, "file", "block"); return }},
-	{"dirty-rate", func(v *VM, s string) (err error) { v.Sim.DirtyRate, err = parseSize(s); return }},
+	{"dirty-rate", func(v *VM, s string) (err error) { v.Sim.DirtyRate, err = parseRate(s); return }},
 	{"start-fails", func(v *VM, s string) (err error) {
 		n, on, _ := strings.Cut(s, "@")
 		v.Sim.StartFailsOn = on

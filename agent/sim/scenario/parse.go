@@ -16,7 +16,11 @@ type parser struct {
 	servers map[string]bool
 	vms     map[string]bool
 	setUp   map[pool.VMID]bool
-	line    int
+	// listed are the servers that a servers line names.
+	listed map[string]bool
+	line   int
+	// votersAt and leaderAt are the lines that set up voters and the leader.
+	votersAt, leaderAt int
 	// timeline: the first statement of the time line was seen.
 	timeline bool
 	// latest is the largest TIME so far. atLeast is the earliest moment at which the next statement can come, and
@@ -32,7 +36,7 @@ type source struct {
 
 // Parse reads a scenario. name appears in errors, which are *Error.
 func Parse(name, text string) (*File, error) {
-	p := &parser{file: &File{Name: name, Pool: defaultPool()}, servers: map[string]bool{}, vms: map[string]bool{}, setUp: map[pool.VMID]bool{}}
+	p := &parser{file: &File{Name: name, Pool: defaultPool()}, servers: map[string]bool{}, vms: map[string]bool{}, setUp: map[pool.VMID]bool{}, listed: map[string]bool{}}
 	if err := p.parse(text); err != nil {
 		var e *Error
 		if errors.As(err, &e) {
@@ -45,6 +49,7 @@ func Parse(name, text string) (*File, error) {
 
 func (p *parser) parse(text string) error {
 	var lines []source
+	text = strings.TrimPrefix(text, "\ufeff") // some editors begin a file with this mark
 	for i, l := range strings.Split(text, "\n") {
 		p.line = i + 1
 		tokens, err := lex(l)
@@ -156,6 +161,9 @@ func (p *parser) poolLine(t []token) error {
 		return fmt.Errorf("pool: %w", err)
 	}
 	p.file.Pool.settings = append(p.file.Pool.settings, set...)
+	if slices.ContainsFunc(set, func(s Setting) bool { return s.Key == "voters" }) {
+		p.votersAt = p.line
+	}
 	if err := p.file.Pool.Validate(); err != nil {
 		return fmt.Errorf("pool: %w", err)
 	}
@@ -170,8 +178,12 @@ func (p *parser) serversLine(t []token) error {
 		if err := p.newName("server", n); err != nil {
 			return err
 		}
-		if p.server(n.text) != nil {
+		if p.listed[n.text] {
 			return fmt.Errorf("server %s is set up twice", n.text)
+		}
+		p.listed[n.text] = true
+		if p.server(n.text) != nil {
+			continue // a line of its own has described it already
 		}
 		s := defaultServer(n.text)
 		s.line = p.line
@@ -242,7 +254,7 @@ func (p *parser) leaderLine(t []token) error {
 	case p.file.Leader != "":
 		return fmt.Errorf("leader is set up twice")
 	}
-	p.file.Leader = t[0].text
+	p.file.Leader, p.leaderAt = t[0].text, p.line
 	return p.knownServer(t[0])
 }
 

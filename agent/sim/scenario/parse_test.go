@@ -107,6 +107,9 @@ after 1s heal s1
 after 1s cut s1 etcd
 after 1s cut s1 peers
 after 1s cut s1 from s2
+after 1s cut s1 to s2
+after 1s cut s1 to etcd
+after 1s cut etcd to s1
 after 1s split s1,s2 / s3,s4,s5
 after 1s split s1/s2,s3,s4,s5
 after 1s heal all
@@ -231,7 +234,15 @@ func TestAWrongFileIsRefusedWithLineAndWhatWasUnderstood(t *testing.T) {
 		{"pool colour=blue", "3", `unknown key "colour"`},
 		{"pool ttl=1s", "3", "lease_ttl"},
 		{"pool ttl=5s ttl=6s", "3", "given twice"},
-		{"pool voters=s1", "1", "need etcd=embedded"},
+		{"pool voters=s1", "3", "need etcd=embedded"},
+		{"pool etcd=embedded\npool voters=s9", "4", `"s9" is not a server`},
+		{"server s5 up=no\nleader s5", "4", "but is not up"},
+		{"poool ha=on", "3", "did you mean pool?"},
+		{"Expect web running", "3", "did you mean expect?"},
+		{"wait 5s", "3", "statements begin with pool, servers, server, vm, at, after"},
+		{"expect web starts > 1", "3", "such as starts = 1"},
+		{"servers s1", "3", "set up twice"},
+		{"server s5\nservers s5 s6\nserver s5 cpus=2", "5", "set up twice"},
 		{"pool ha=maybe", "3", "must be on, off"},
 		{"server s1 memory=lots", "3", "is not a size"},
 		{"servers s5 s5", "3", "set up twice"},
@@ -264,6 +275,35 @@ func TestAWrongFileIsRefusedWithLineAndWhatWasUnderstood(t *testing.T) {
 	}
 	if _, err := Parse("empty", "# nothing\n"); err == nil {
 		t.Error("a scenario without servers is accepted")
+	}
+}
+
+func TestOddButRightFilesAreUnderstood(t *testing.T) {
+	for what, text := range map[string]string{
+		"a mark at the beginning":         "\ufeffservers s1 s2 s3\nvm web on=s1\n",
+		"line ends of Windows":            "# story\r\nservers s1 s2 s3\r\n\r\nvm web on=s1\r\nat 5s expect web running\r\n",
+		"tabs, and comments without room": "\tservers\ts1 s2\ts3  \n  vm\tweb on=s1# here\nat\t5s\texpect\tweb running on s1,s2#there\n",
+		"a server before its list":        "server s3 memory=8G\nservers s1 s2 s3\nvm web on=s1\n",
+		"set-up in any order":             "leader s2\nvm web on=s1 prefer=s3\npool ttl=6s\nservers s1 s2 s3\npool ha=on\n",
+		"not of a not":                    "servers s1 s2\nvm web on=s1\nexpect not not web running\n",
+		"a guest that dirties nothing":    "servers s1 s2\nvm web on=s1 dirty-rate=0\n",
+		"no time line":                    "servers s1 s2\n",
+		"a time of 0":                     "servers s1 s2\nat 0 freeze\nafter 0s unfreeze\n",
+		"several at one instant":          "servers s1 s2\nat 5s freeze\nat 5s unfreeze\nat 5000ms freeze\n",
+		"numbers as names":                "servers 1 2 3\nvm 10 on=1\nat 5s migrate 10 2\n",
+		"names that are words too":        "servers etcd peers from\nvm starts on=from\nat 1s cut etcd etcd\nat 2s cut from from peers\nexpect starts starts = 1\n",
+		"the leader's side of a split":    "servers s1 s2 s3\nat 5s split leader / s2,s3\n",
+	} {
+		if _, err := Parse("odd.scenario", text); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestANeverWithATimeCountsFromTheBeginningAndMovesWhatFollows(t *testing.T) {
+	f := parse(t, "servers s1 s2\nvm web on=s1\nat 5s never web stopped\nafter 5s freeze\nnever web failed\n")
+	if len(f.Never) != 2 || len(f.Lines) != 2 || f.Lines[0].Kind != Never || f.Lines[1].Time != 5*time.Second {
+		t.Errorf("never: %d, lines: %+v", len(f.Never), f.Lines)
 	}
 }
 

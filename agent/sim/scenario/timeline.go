@@ -89,7 +89,9 @@ func (p *parser) expectation(st Statement, t []token) (err error) {
 	}
 	if st.Kind == Never {
 		p.file.Never = append(p.file.Never, st)
-		return nil
+		if st.When == Bare {
+			return nil
+		}
 	}
 	p.timeline = true
 	p.file.Lines = append(p.file.Lines, st)
@@ -173,7 +175,7 @@ func (p *parser) finish() error {
 		}
 	}
 	if f.Leader != "" && !p.server(f.Leader).Up {
-		return fail(1, "%s is to lead at time 0, but is not up", f.Leader)
+		return fail(p.leaderAt, "%s is to lead at time 0, but is not up", f.Leader)
 	}
 	return p.finishVoters(fail)
 }
@@ -183,16 +185,16 @@ func (p *parser) finishVoters(fail func(int, string, ...any) error) error {
 	f := p.file
 	if !f.Pool.Embedded {
 		if len(f.Pool.Voters) > 0 {
-			return fail(1, "pool: voters need etcd=embedded")
+			return fail(p.votersAt, "pool: voters need etcd=embedded")
 		}
 		return nil
 	}
 	for i, v := range f.Pool.Voters {
 		if slices.Contains(f.Pool.Voters[:i], v) {
-			return fail(1, "pool: voters: server %s is listed twice", v)
+			return fail(p.votersAt, "pool: voters: server %s is listed twice", v)
 		}
 		if !p.servers[v] {
-			return fail(1, "pool: voters: %q is not a server of this scenario", shorten(v))
+			return fail(p.votersAt, "pool: voters: %q is not a server of this scenario", shorten(v))
 		}
 	}
 	if len(f.Pool.Voters) > 0 {

@@ -31,6 +31,15 @@ func parseSize(s string) (int64, error) {
 	return n, nil
 }
 
+// parseRate reads a size that may be 0.
+func parseRate(s string) (int64, error) {
+	n, err := pool.ParseSize(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a rate; write 10M, or 0", shorten(s))
+	}
+	return n, nil
+}
+
 func parseCount(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 || n > 1_000_000 || s[0] == '+' {

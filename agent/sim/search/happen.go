@@ -56,20 +56,21 @@ func (m *maker) serverFault() {
 		return
 	}
 	server := pick(m, m.servers)
-	words := strings.Fields(f[0])
 	named := server
 	if m.chance(20) && f[0] != "cut from" {
 		named = "leader"
 	}
 	switch f[0] {
-	case "cut etcd", "cut peers":
-		m.say("cut %s %s", named, words[1])
+	case "cut etcd":
+		m.say(m.oneWay("cut %[1]s etcd", "cut %[1]s to etcd", "cut etcd to %[1]s"), named)
+	case "cut peers":
+		m.say("cut %s peers", named)
 	case "cut from":
 		other := pick(m, m.servers)
 		if other == server {
 			return
 		}
-		m.say("cut %s from %s", server, other)
+		m.say(m.oneWay("cut %s from %s", "cut %s to %s", "cut %s from %s"), server, other)
 	case "slow":
 		m.say("slow %s %v", named, pick(m, []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, 600 * time.Millisecond, 2 * time.Second}))
 	default:
@@ -91,6 +92,17 @@ func (m *maker) serverFault() {
 	for _, s := range m.servers {
 		m.repairs = append(m.repairs, f[1]+" "+s)
 	}
+}
+
+// oneWay chooses between a cut in both directions and cuts in one, by the moment.
+func (m *maker) oneWay(both, first, second string) string {
+	switch m.at / time.Millisecond % 4 {
+	case 0:
+		return first
+	case 1:
+		return second
+	}
+	return both
 }
 
 // later says words after a while, with a chance.

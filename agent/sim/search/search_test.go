@@ -67,7 +67,7 @@ func TestGeneratedScenariosAreReadHonestAndMadeBySeedAlone(t *testing.T) {
 			seen[st.Verb] = true
 		}
 	}
-	for _, verb := range []string{"power off", "cut", "cut etcd", "cut peers", "cut from", "split", "etcd down", "etcd freeze", "agent kill",
+	for _, verb := range []string{"power off", "cut", "cut etcd", "cut peers", "cut from", "cut to", "cut to etcd", "cut etcd to", "split", "etcd down", "etcd freeze", "agent kill",
 		"agent hang", "agent stop", "agent restart", "guard kill", "guard hang", "libvirtd kill", "storage off", "fence fails", "slow", "vm crash",
 		"guest shutdown", "guest panic", "start", "stop", "kill", "restart", "clear", "remove", "add", "ha on", "ha off", "freeze", "unfreeze",
 		"inbound-lock on", "inbound-lock off", "migrate", "relocate", "maintenance enter", "maintenance exit", "shutdown", "reboot", "remove-server", "confirm-fenced", "set", "set pool"} {

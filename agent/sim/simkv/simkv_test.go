@@ -56,7 +56,7 @@ func (b *bed) do(p *vtime.Proc, f func()) {
 func TestATransactionWhoseReplyIsLostHasTakenEffect(t *testing.T) {
 	b := newBed(t, Options{})
 	p, cl := b.client("s1")
-	b.net.CutOneWay(simnet.Site, "s1")
+	b.net.CutOneWay(simnet.Site, "s1", simnet.All)
 	var err error
 	b.do(p, func() {
 		ctx, cancel := p.WithTimeout(context.Background(), time.Second)

@@ -88,9 +88,9 @@ func (n *Network) CutPair(a, b string) {
 	n.tell()
 }
 
-// CutOneWay ends all traffic from one place to another; the other direction stays.
-func (n *Network) CutOneWay(from, to string) {
-	n.pairs[pair{from, to}] = All
+// CutOneWay ends traffic of kind c from one place to another; the other direction stays.
+func (n *Network) CutOneWay(from, to string, c Class) {
+	n.pairs[pair{from, to}] |= c
 	n.tell()
 }
 
@@ -152,7 +152,7 @@ func (n *Network) Faulty() []string {
 		out = append(out, s)
 	}
 	for p := range n.pairs {
-		out = append(out, p.from)
+		out = append(out, p.from, p.to)
 	}
 	for s := range n.slow {
 		out = append(out, s)
