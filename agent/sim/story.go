@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/pkg/plan"
@@ -17,9 +18,11 @@ func (p *Pool) tellChange(c Change) {
 	if !p.trace.begun || p.trace.sink == nil {
 		return
 	}
+	told := map[string]bool{}
 	for id := range c.After.Events.ChangedSince(c.Before.Events) {
 		if e, ok := c.After.Events.Get(id); ok && !c.Before.Events.Has(id) {
 			p.trace.add("%s: %s", e.Actor, e.Text)
+			told[e.Text] = true
 		}
 	}
 	for id := range c.After.Members.ChangedSince(c.Before.Members) {
@@ -56,13 +59,21 @@ func (p *Pool) tellChange(c Change) {
 		was, had := c.Before.Alerts.Get(id)
 		now, has := c.After.Alerts.Get(id)
 		switch {
+		case has && told[now.Text]: // the history has just said it
 		case has && (!had || was.Text != now.Text):
 			p.trace.add("alert: %s", now.Text)
 		case had && !has:
-			p.trace.add("alert over: %s", was.Text)
+			p.trace.add("alert over: %s", head(was.Text))
 		}
 	}
 	p.tellStates(c)
+}
+
+// head is what a text is about: all before its details.
+func head(text string) string {
+	before, _, _ := strings.Cut(text, ": ")
+	before, _, _ = strings.Cut(before, "; ")
+	return before
 }
 
 // tellStates writes how VMs' reported states changed.
@@ -82,36 +93,55 @@ func (p *Pool) tellStates(c Change) {
 
 // claimStep says what changed in a claim; empty if nothing worth a line.
 func claimStep(was, now pool.Claim, exists bool) string {
-	place := func(c pool.Claim) string {
-		if c.Server == "" {
-			return c.Phase.String()
-		}
-		return fmt.Sprintf("%s %s", c.Phase, c.Server)
-	}
 	switch {
 	case !exists:
 		return "removed"
 	case was.Phase == pool.PhaseUnspecified:
-		return place(now)
+		return whose(now)
 	case was.Phase != now.Phase || was.Server != now.Server || was.Epoch != now.Epoch:
-		text := fmt.Sprintf("%s -> %s, epoch %d", place(was), place(now), now.Epoch)
-		if now.Phase == pool.PhaseUnassigned && now.Cause != pool.CauseUnspecified {
-			text += fmt.Sprintf(", cause: %s", now.Cause)
+		text := fmt.Sprintf("%s; was %s", whose(now), whose(was))
+		if was.Epoch != now.Epoch {
+			text += fmt.Sprintf("; epoch %d", now.Epoch)
 		}
-		if now.Armed {
-			text += ", guard holds it"
+		if now.Phase == pool.PhaseUnassigned && now.Cause != pool.CauseUnspecified {
+			text += fmt.Sprintf("; cause: %s", now.Cause)
+		}
+		if now.Armed && (!was.Armed || was.Server != now.Server) {
+			text += fmt.Sprintf("; the guard of %s holds it", now.Server)
 		}
 		return text
 	case was.Session != now.Session:
-		return fmt.Sprintf("%s re-asserted under session %d", place(now), now.Session)
+		return fmt.Sprintf("%s, asserted again under session %d", whose(now), now.Session)
 	case was.Armed && !now.Armed:
-		return place(now) + ", disarmed"
+		return fmt.Sprintf("%s, and its guard no longer answers for it", whose(now))
 	case !was.Armed && now.Armed:
-		return place(now) + ", guard holds it"
+		return fmt.Sprintf("%s, and its guard holds it", whose(now))
 	case was.Incoming != nil && now.Incoming == nil:
-		return place(now) + ", migration ended"
+		return whose(now) + ", migration ended"
 	}
 	return ""
+}
+
+// whose says in words whom a claim lets run its VM.
+func whose(c pool.Claim) string {
+	switch c.Phase {
+	case pool.PhaseUnassigned:
+		return "nobody's"
+	case pool.PhaseAssigned:
+		return "given to " + string(c.Server)
+	case pool.PhaseHeld:
+		return "with " + string(c.Server)
+	case pool.PhaseMigrating:
+		if c.Incoming != nil {
+			return fmt.Sprintf("with %s, migrating to %s", c.Server, c.Incoming.Server)
+		}
+		return fmt.Sprintf("with %s, migrating", c.Server)
+	case pool.PhaseReleasing:
+		return fmt.Sprintf("with %s, which gives it back", c.Server)
+	case pool.PhaseHandedOver:
+		return "handed over to " + string(c.Server)
+	}
+	return fmt.Sprintf("%s %s", c.Phase, c.Server)
 }
 
 // report is what a connected agent says, cached for one snapshot.
