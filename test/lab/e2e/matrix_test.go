@@ -386,8 +386,15 @@ func (b *bed) route(vm string) moving {
 		b.must(b.server(m.source).Start(lab.Agent))
 		b.must(b.p.UntilUp(ctx))
 	}
-	if m.bystander = b.leader(); m.bystander == m.source {
-		b.t.Fatalf("%s leads again", m.source)
+	for { // who is asked may not have seen the change yet
+		var err error
+		if m.bystander, err = b.p.Leader(ctx); err == nil && m.bystander != "" && m.bystander != m.source {
+			break
+		}
+		if ctx.Err() != nil {
+			b.t.Fatalf("%q leads (%v), and %s should not", m.bystander, err, m.source)
+		}
+		linger(b.t, 200*time.Millisecond)
 	}
 	m.target = b.other(m.bystander, m.source)
 	return m
