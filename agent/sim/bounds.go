@@ -205,7 +205,7 @@ func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bo
 		return true // it is kept for its server, by the pool's policy
 	case c.Phase == pool.PhaseMigrating || c.Phase == pool.PhaseHandedOver:
 		return b.p.unable(string(c.Server)) || len(b.p.Net.Faulty()) > 0
-	case c.Phase.Owned() && !snap.FencedFor(c.Server, c.Session) && !snap.Alive(c.Server, c.Session):
+	case c.Phase.Owned() && !proven(snap, c) && !snap.Alive(c.Server, c.Session):
 		booting := b.p.World.Server(string(c.Server))
 		back := snap.Members.Has(c.Server) && b.p.unable(string(c.Server))
 		return back || b.unfenceable(snap, c) || booting.Powered() && !booting.Booted() ||
@@ -219,6 +219,23 @@ func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bo
 	}
 	status, reason := view.VM(id)
 	return status == plan.VMFailed || reason != "" && status == plan.VMWaiting && !b.p.roomFor(snap, vm, "")
+}
+
+// proven reports whether the proof on record of a claim's server counts for this VM too: a guard's is none for a VM that
+// it did not hold or whose disks have no lock, a watchdog's none for one that it did not stand behind.
+func proven(snap *pool.Snapshot, c pool.Claim) bool {
+	f, _ := snap.Fences.Get(c.Server)
+	vm, _ := snap.VMs.Get(c.VM)
+	guard := c.Armed && (vm.DiskLocks || snap.Config.TrustGuardAlone)
+	switch {
+	case !f.Covers(c.Session):
+		return false
+	case f.Proof == pool.ProofGuard:
+		return guard
+	case f.Proof == pool.ProofWatchdog:
+		return guard || c.Armed && c.Watchdog > 0
+	}
+	return true
 }
 
 // locked reports whether a process of the VM elsewhere, which nobody can end before its own time, has the disks: one
