@@ -96,7 +96,8 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
 	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run, figures.run,
 		func(ctx context.Context) error { return keepRevocations(ctx, agent, entrance, clk) },
-		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) }}, log)
+		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) },
+		func(ctx context.Context) error { return giveBackStartPages(ctx, clk, log) }}, log)
 }
 
 type runner = func(context.Context) error
