@@ -293,13 +293,22 @@ func TestAWatchGoesOnFromARevisionOrSaysThatItIsGone(t *testing.T) {
 		if err != nil || m.GetSnapshot() != nil || len(m.GetDelta().GetVms()) != 1 || len(m.GetDelta().GetEvents()) != 1 || m.GetRevision() != 101 {
 			t.Errorf("from 100: %v, %v", m, err)
 		}
+		if m, err := open(101); err != nil || m.GetDelta().GetPool().GetConfig().GetIncarnation() != b.pool.Snapshot().Config.Incarnation {
+			t.Errorf("from the present: %v, %v; want the pool in any case", m, err)
+		}
+		if _, err := b.SetVMHA(as(t), &pb.SetVMHARequest{Vms: []string{"web"}, On: false}); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := open(101); err != nil || m.GetSnapshot() == nil || m.GetRevision() != 102 {
+			t.Errorf("from 101, which this agent has not seen: %v, %v; want all of it", m, err)
+		}
 		if m, err := open(0); err != nil || m.GetSnapshot() == nil {
 			t.Errorf("from nowhere: %v, %v", m, err)
 		}
 		if _, err := open(99); !errors.Is(err, pool.ErrGone) || !strings.Contains(err.Error(), "revision 99 is not kept any more by this agent; watch anew without after_revision") {
 			t.Errorf("from 99: %v", err)
 		}
-		if _, err := open(500); !errors.Is(err, pool.ErrUnavailable) || !strings.Contains(err.Error(), "revision 500 has not come to this agent yet, which has 101") {
+		if _, err := open(500); !errors.Is(err, pool.ErrUnavailable) || !strings.Contains(err.Error(), "revision 500 has not come to this agent yet, which has 102") {
 			t.Errorf("from 500: %v", err)
 		}
 		st := stream[pb.WatchEventsResponse]{ctx: t.Context(), sent: make(chan *pb.WatchEventsResponse, 1)}

@@ -66,7 +66,8 @@ func (s *Server) WatchPool(r *pb.WatchPoolRequest, stream grpc.ServerStreamingSe
 // behindFor is how long a watcher that has seen more elsewhere waits for this agent to see it too.
 const behindFor = 5 * time.Second
 
-// opening builds the first message: the pool at v, or what changed since a revision that the watcher has seen.
+// opening builds the first message: the pool at v, or what changed since a revision that the watcher has
+// seen.
 func (s *Server) opening(ctx context.Context, w *watch, v *view, after pool.Revision, sig clock.Signal) (*pb.WatchPoolResponse, error) {
 	if after == 0 {
 		return w.first(v), nil
@@ -89,15 +90,23 @@ func (s *Server) opening(ctx context.Context, w *watch, v *view, after pool.Revi
 		Since(rev pool.Revision) *pool.Snapshot
 	})
 	var old *pool.Snapshot
-	if ok {
+	switch {
+	case v.snap.Revision == after:
+		old = v.snap
+	case ok:
 		old = kept.Since(after)
 	}
 	if old == nil {
 		return nil, pool.InField("after_revision", fmt.Errorf("revision %d is not kept any more by this agent; watch anew without after_revision: %w", after, pool.ErrGone))
 	}
+	if old.Revision != after {
+		// This agent has not seen that very revision: what was another there and is as before now would not be told.
+		return w.first(v), nil
+	}
 	before := *v
 	before.snap, before.plan = old, plan.NewView(old)
 	w.first(&before)
+	w.pool = &pb.PoolView{} // told in any case: it says whose revisions these are
 	return w.next(v), nil
 }
 

@@ -67,8 +67,8 @@ type Agents struct {
 var _ Source = Agents{}
 
 // Watch opens a stream without the VMs' XML, which is most of the bytes.
-func (a Agents) Watch(ctx context.Context) (Stream, error) {
-	return pb.NewPoolServiceClient(a.Client).WatchPool(ctx, &pb.WatchPoolRequest{WithoutXml: true})
+func (a Agents) Watch(ctx context.Context, after int64) (Stream, error) {
+	return pb.NewPoolServiceClient(a.Client).WatchPool(ctx, &pb.WatchPoolRequest{WithoutXml: true, AfterRevision: after})
 }
 
 // Avoid asks another agent next.

@@ -27,8 +27,8 @@ type Update struct {
 
 // Source opens streams of a pool. *rpc.Client behind the generated client is one: it asks the agents in turn.
 type Source interface {
-	// Watch opens a stream on whichever agent answers.
-	Watch(ctx context.Context) (Stream, error)
+	// Watch opens a stream on whichever agent answers: what changed after that revision, 0 for all there is.
+	Watch(ctx context.Context, after int64) (Stream, error)
 	// Avoid has the next stream go to another agent.
 	Avoid()
 }
@@ -60,8 +60,9 @@ func New(source Source) *Feed {
 // Run follows the pool until ctx ends.
 func (f *Feed) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		f.with(true, func() { f.m.opening() })
-		err := f.stream(ctx)
+		after := int64(0)
+		f.with(true, func() { after = f.m.opening() })
+		err := f.stream(ctx, after)
 		if ctx.Err() != nil {
 			return
 		}
@@ -87,10 +88,10 @@ func (f *Feed) pause(ctx context.Context, d time.Duration) {
 }
 
 // stream passes one stream on until it ends.
-func (f *Feed) stream(ctx context.Context) error {
+func (f *Feed) stream(ctx context.Context, after int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := f.source.Watch(ctx)
+	s, err := f.source.Watch(ctx, after)
 	if err != nil {
 		return err
 	}
@@ -139,8 +140,11 @@ func (f *Feed) receive(s Stream) error {
 			return err
 		}
 		f.mu.Lock()
-		changed := f.m.message(time.Now(), r)
+		changed, err := f.m.message(time.Now(), r)
 		f.mu.Unlock()
+		if err != nil {
+			return err
+		}
 		if changed {
 			f.wake()
 		}

@@ -20,13 +20,14 @@ type channelSource struct {
 }
 
 type channelStream struct {
+	after    int64
 	ctx      context.Context
 	messages chan *pb.WatchPoolResponse
 	fail     chan error
 }
 
-func (c *channelSource) Watch(ctx context.Context) (Stream, error) {
-	s := &channelStream{ctx: ctx, messages: make(chan *pb.WatchPoolResponse), fail: make(chan error)}
+func (c *channelSource) Watch(ctx context.Context, after int64) (Stream, error) {
+	s := &channelStream{after: after, ctx: ctx, messages: make(chan *pb.WatchPoolResponse), fail: make(chan error)}
 	c.streams <- s
 	return s, nil
 }

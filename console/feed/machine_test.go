@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
@@ -48,12 +49,22 @@ func expect(t *testing.T, m *machine, now time.Time, want Freshness) {
 	}
 }
 
+// hear has a machine take a message that is of use.
+func hear(t *testing.T, m *machine, now time.Time, r *pb.WatchPoolResponse) bool {
+	t.Helper()
+	changed, err := m.message(now, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
 func TestSilenceAgesFromLiveOverDelayedToStale(t *testing.T) {
 	m := newMachine()
 	expect(t, m, t0, Connecting)
 	m.opening()
 	m.streams(t0)
-	m.message(t0, snapshot(10, "srv-1"))
+	hear(t, m, t0, snapshot(10, "srv-1"))
 	for _, step := range []struct {
 		after time.Duration
 		want  Freshness
@@ -66,7 +77,7 @@ func TestSilenceAgesFromLiveOverDelayedToStale(t *testing.T) {
 	if !m.silent(at(5 * time.Second)) {
 		t.Error("not given up after 5 s of silence")
 	}
-	m.message(at(3*time.Second), heartbeat(10, false))
+	hear(t, m, at(3*time.Second), heartbeat(10, false))
 	expect(t, m, at(5*time.Second), Delayed)
 	if m.link.Changeable(at(9 * time.Second)) {
 		t.Error("a stale view allows changes")
@@ -77,7 +88,7 @@ func TestABrokenStreamIsStaleAtOnceAndComesBackWithADigest(t *testing.T) {
 	m := newMachine()
 	m.opening()
 	m.streams(t0)
-	m.message(t0, snapshot(10, "srv-1", vm("a", "srv-1", running), vm("b", "srv-1", running)))
+	hear(t, m, t0, snapshot(10, "srv-1", vm("a", "srv-1", running), vm("b", "srv-1", running)))
 	if wait := m.broken(at(time.Second), errors.New("reset")); wait <= 0 || wait > firstPause {
 		t.Errorf("first pause %s, want at most %s", wait, firstPause)
 	}
@@ -87,7 +98,7 @@ func TestABrokenStreamIsStaleAtOnceAndComesBackWithADigest(t *testing.T) {
 	m.opening()
 	m.streams(at(3 * time.Second))
 	expect(t, m, at(3*time.Second), Resync)
-	m.message(at(41*time.Second), snapshot(12, "srv-2", vm("a", "srv-2", running), vm("b", "srv-1", stopped), vm("c", "srv-1", running)))
+	hear(t, m, at(41*time.Second), snapshot(12, "srv-2", vm("a", "srv-2", running), vm("b", "srv-1", stopped), vm("c", "srv-1", running)))
 	expect(t, m, at(41*time.Second), Live)
 	r := m.takeReturn()
 	if r == nil {
@@ -120,15 +131,15 @@ func TestPausesGrowAndAreBounded(t *testing.T) {
 func TestAnAgentThatLagsIsNotShownAsThePresent(t *testing.T) {
 	m := newMachine()
 	m.streams(t0)
-	m.message(t0, snapshot(10, "srv-1", vm("a", "srv-1", running)))
+	hear(t, m, t0, snapshot(10, "srv-1", vm("a", "srv-1", running)))
 	m.broken(at(time.Second), errors.New("reset"))
 	m.streams(at(2 * time.Second))
-	m.message(at(2*time.Second), snapshot(8, "srv-1", vm("a", "srv-9", running)))
+	hear(t, m, at(2*time.Second), snapshot(8, "srv-1", vm("a", "srv-9", running)))
 	expect(t, m, at(2*time.Second), Resync)
 	if got := m.view.VM("a").GetClaim().GetServer(); got != "srv-1" {
 		t.Errorf("the older state was shown: a on %s", got)
 	}
-	m.message(at(3*time.Second), delta(11, &pb.Delta{Vms: []*pb.VMView{vm("a", "srv-2", running)}}))
+	hear(t, m, at(3*time.Second), delta(11, &pb.Delta{Vms: []*pb.VMView{vm("a", "srv-2", running)}}))
 	expect(t, m, at(3*time.Second), Live)
 	if got := m.view.VM("a").GetClaim().GetServer(); got != "srv-2" {
 		t.Errorf("a on %s, want srv-2", got)
@@ -138,26 +149,26 @@ func TestAnAgentThatLagsIsNotShownAsThePresent(t *testing.T) {
 func TestAPoolRestoredFromABackupMayHaveSmallerRevisions(t *testing.T) {
 	m := newMachine()
 	m.streams(t0)
-	m.message(t0, snapshot(100, "srv-1"))
+	hear(t, m, t0, snapshot(100, "srv-1"))
 	m.broken(at(time.Second), errors.New("reset"))
 	m.streams(at(2 * time.Second))
 	s := snapshot(5, "srv-1")
 	s.GetSnapshot().Pool.Config.Incarnation = "i2"
-	m.message(at(2*time.Second), s)
+	hear(t, m, at(2*time.Second), s)
 	expect(t, m, at(2*time.Second), Live)
 }
 
 func TestEtcdAndLeaderLossAreSeenAndEnd(t *testing.T) {
 	m := newMachine()
 	m.streams(t0)
-	m.message(t0, snapshot(10, "srv-1"))
-	if !m.message(at(time.Second), heartbeat(10, true)) {
+	hear(t, m, t0, snapshot(10, "srv-1"))
+	if !hear(t, m, at(time.Second), heartbeat(10, true)) {
 		t.Error("the loss of etcd wakes nobody")
 	}
 	expect(t, m, at(time.Second), EtcdLost)
-	m.message(at(2*time.Second), heartbeat(10, false))
+	hear(t, m, at(2*time.Second), heartbeat(10, false))
 	expect(t, m, at(2*time.Second), Live)
-	m.message(at(3*time.Second), delta(11, &pb.Delta{Pool: &pb.PoolView{Config: &pb.PoolConfig{Name: "p", Incarnation: "i1"}}}))
+	hear(t, m, at(3*time.Second), delta(11, &pb.Delta{Pool: &pb.PoolView{Config: &pb.PoolConfig{Name: "p", Incarnation: "i1"}}}))
 	expect(t, m, at(3*time.Second), NoLeader)
 	if got := m.link.NoLeader; !got.Equal(at(3 * time.Second)) {
 		t.Errorf("no leader since %s", got)
@@ -191,8 +202,8 @@ func TestARefusedIdentityIsNamedAndNotTriedBlindly(t *testing.T) {
 func TestHeartbeatsWakeNobody(t *testing.T) {
 	m := newMachine()
 	m.streams(t0)
-	m.message(t0, snapshot(10, "srv-1"))
-	if m.message(at(time.Second), heartbeat(10, false)) {
+	hear(t, m, t0, snapshot(10, "srv-1"))
+	if hear(t, m, at(time.Second), heartbeat(10, false)) {
 		t.Error("a heartbeat without news woke the console")
 	}
 }
@@ -202,10 +213,10 @@ func TestViewsAreNotChangedByLaterMessages(t *testing.T) {
 	m.streams(t0)
 	s := snapshot(10, "srv-1", vm("b", "srv-1", running), vm("a", "srv-1", running))
 	s.GetSnapshot().Events = []*pb.Event{{Id: "1", At: timestamppb.New(t0)}}
-	m.message(t0, s)
+	hear(t, m, t0, s)
 	old := m.view
 	for i := range 2000 {
-		m.message(at(time.Second), delta(int64(11+i), &pb.Delta{VmsRemoved: []string{"a"}, Events: []*pb.Event{{Id: fmt.Sprint(2 + i)}}}))
+		hear(t, m, at(time.Second), delta(int64(11+i), &pb.Delta{VmsRemoved: []string{"a"}, Events: []*pb.Event{{Id: fmt.Sprint(2 + i)}}}))
 	}
 	if len(old.VMs) != 2 || old.VMs[0].GetVm().GetId() != "a" || len(old.Events) != 1 {
 		t.Errorf("the old view now has %d VMs and %d events", len(old.VMs), len(old.Events))
@@ -227,5 +238,93 @@ func TestARequestIsFoundByItsType(t *testing.T) {
 	}
 	if got := Method(&pb.VM{}); got != "" {
 		t.Errorf("a record belongs to %q", got)
+	}
+}
+
+// again is a machine whose stream, at revision 10, has just broken.
+func again(t *testing.T) *machine {
+	t.Helper()
+	m := newMachine()
+	if after := m.opening(); after != 0 {
+		t.Errorf("a first stream goes on from %d", after)
+	}
+	m.streams(t0)
+	s := snapshot(10, "srv-1", vm("a", "srv-1", running))
+	s.GetSnapshot().Events = []*pb.Event{{Id: "1"}, {Id: "2"}}
+	hear(t, m, t0, s)
+	m.broken(at(time.Second), errors.New("reset"))
+	return m
+}
+
+func TestAStreamGoesOnFromTheLastRevisionAndRepeatsNothing(t *testing.T) {
+	m := again(t)
+	if after := m.opening(); after != 10 {
+		t.Fatalf("it asks for what came after %d, want 10", after)
+	}
+	m.streams(at(2 * time.Second))
+	expect(t, m, at(2*time.Second), Resync)
+	d := delta(12, &pb.Delta{Pool: &pb.PoolView{Config: &pb.PoolConfig{Name: "p", Incarnation: "i1"}, Leader: "srv-2"},
+		Vms: []*pb.VMView{vm("a", "srv-2", running)}, Events: []*pb.Event{{Id: "2"}, {Id: "3"}}})
+	hear(t, m, at(2*time.Second), d)
+	expect(t, m, at(2*time.Second), Live)
+	if len(m.view.Events) != 3 || m.view.VM("a").GetClaim().GetServer() != "srv-2" || m.view.Leader() != "srv-2" || m.view.Server("srv-1") == nil {
+		t.Errorf("the view is %+v", m.view)
+	}
+	if r := m.takeReturn(); r == nil || r.Sentence() != "back after 2s: 1 VM moved, leader srv-1 -> srv-2, 1 event" {
+		t.Errorf("what was missed: %v", r)
+	}
+}
+
+func TestARevisionThatIsGoneIsFollowedByASnapshotAtOnce(t *testing.T) {
+	m := again(t)
+	m.opening()
+	m.streams(at(2 * time.Second))
+	if wait := m.broken(at(2*time.Second), fmt.Errorf("revision 10: %w", pool.ErrGone)); wait != 0 {
+		t.Errorf("the next attempt waits %s", wait)
+	}
+	if after := m.opening(); after != 0 {
+		t.Fatalf("it asks for what came after %d again", after)
+	}
+	m.streams(at(2 * time.Second))
+	hear(t, m, at(2*time.Second), snapshot(300, "srv-1"))
+	expect(t, m, at(2*time.Second), Live)
+	m.broken(at(3*time.Second), errors.New("reset"))
+	if after := m.opening(); after != 300 {
+		t.Errorf("then it goes on from %d, want 300", after)
+	}
+}
+
+func TestChangesOfAnotherPoolAreNotTakenForThisOnes(t *testing.T) {
+	for what, r := range map[string]*pb.WatchPoolResponse{
+		"another incarnation": delta(11, &pb.Delta{Pool: &pb.PoolView{Config: &pb.PoolConfig{Incarnation: "i2"}}, VmsRemoved: []string{"a"}}),
+		"a change of nobody":  delta(11, &pb.Delta{VmsRemoved: []string{"a"}}),
+		"only a sign of life": heartbeat(10, false),
+		"an earlier revision": delta(9, &pb.Delta{Pool: &pb.PoolView{Config: &pb.PoolConfig{Incarnation: "i1"}}, VmsRemoved: []string{"a"}}),
+	} {
+		m := again(t)
+		m.opening()
+		m.streams(at(2 * time.Second))
+		_, err := m.message(at(2*time.Second), r)
+		if err == nil || m.view.VM("a") == nil || m.link.Freshness(at(2*time.Second)) == Live {
+			t.Errorf("%s: %v; the view %+v is %s", what, err, m.view, m.link.Freshness(at(2*time.Second)))
+		}
+		m.broken(at(2*time.Second), err)
+		if after := m.opening(); after != 0 {
+			t.Errorf("%s: then it asks for what came after %d", what, after)
+		}
+	}
+}
+
+func TestAnAgentThatSaysNothingToARevisionIsAskedForAll(t *testing.T) {
+	m := again(t)
+	m.opening()
+	m.broken(at(2*time.Second), errors.New("refused")) // nobody answered: nothing is learnt
+	if after := m.opening(); after != 10 {
+		t.Errorf("after a refused connection it begins from %d", after)
+	}
+	m.streams(at(3 * time.Second))
+	m.broken(at(8*time.Second), errSilent)
+	if after := m.opening(); after != 0 {
+		t.Errorf("after silence it asks for what came after %d again", after)
 	}
 }

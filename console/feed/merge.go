@@ -125,6 +125,9 @@ func (m *Merger) addEvents(fresh []*pb.Event) {
 		return
 	}
 	keep := m.events
+	if n := len(keep); n > 0 && fresh[0].GetId() <= keep[n-1].GetId() {
+		fresh = newOnes(keep, fresh) // a stream that resumes may repeat some
+	}
 	if n := len(keep) + len(fresh) - eventsKept; n > 0 {
 		keep = keep[min(n, len(keep)):]
 	}
@@ -142,4 +145,13 @@ func (m *Merger) View() *View {
 		VMs:        m.vms.list(func(a, b *pb.VMView) int { return strings.Compare(vmID(a), vmID(b)) }),
 		Operations: m.operations.list(byAsked), Events: m.events,
 	}
+}
+
+// newOnes are the fresh events that are not kept yet.
+func newOnes(kept, fresh []*pb.Event) []*pb.Event {
+	known := make(map[string]bool, len(kept))
+	for _, e := range kept {
+		known[e.GetId()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(fresh), func(e *pb.Event) bool { return known[e.GetId()] })
 }

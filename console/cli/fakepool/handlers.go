@@ -34,8 +34,8 @@ func (a *Agent) GetPool(context.Context, *pb.GetPoolRequest) (*pb.GetPoolRespons
 	})
 }
 
-// WatchPool streams a snapshot, then changes, and heartbeats.
-func (a *Agent) WatchPool(_ *pb.WatchPoolRequest, stream grpc.ServerStreamingServer[pb.WatchPoolResponse]) error {
+// WatchPool streams a snapshot, then changes, and heartbeats. It goes on from the present revision alone.
+func (a *Agent) WatchPool(r *pb.WatchPoolRequest, stream grpc.ServerStreamingServer[pb.WatchPoolResponse]) error {
 	changes := make(chan *pb.Delta, 100)
 	p := a.pool
 	p.mu.Lock()
@@ -54,7 +54,14 @@ func (a *Agent) WatchPool(_ *pb.WatchPoolRequest, stream grpc.ServerStreamingSer
 		p.mu.Unlock()
 		return stream.Send(m)
 	}
-	if err := send(&pb.WatchPoolResponse{Change: &pb.WatchPoolResponse_Snapshot{Snapshot: snap}}); err != nil {
+	opening := &pb.WatchPoolResponse{Change: &pb.WatchPoolResponse_Snapshot{Snapshot: snap}}
+	switch after := r.GetAfterRevision(); {
+	case after == snap.GetPool().GetRevision() && after > 0:
+		opening.Change = &pb.WatchPoolResponse_Delta{Delta: &pb.Delta{Pool: snap.GetPool()}}
+	case after > 0:
+		return fmt.Errorf("revision %d is not kept any more by this agent: %w", after, pool.ErrGone)
+	}
+	if err := send(opening); err != nil {
 		return err
 	}
 	tick := time.NewTicker(time.Second)

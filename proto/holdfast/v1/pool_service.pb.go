@@ -108,8 +108,9 @@ type WatchPoolRequest struct {
 	// Leave out the XML of VMs, which is most of the bytes.
 	WithoutXml bool `protobuf:"varint,1,opt,name=without_xml,json=withoutXml,proto3" json:"without_xml,omitempty"`
 	// Revision of the last message that the watcher had, from whichever agent: changes since then instead of a snapshot.
-	// What changed may be repeated. Each agent keeps the latest 256 revisions that it saw; one that is gone is answered
-	// OUT_OF_RANGE, and the watcher begins anew without it.
+	// Their first message names the pool: of another incarnation than before it would be another pool's. An agent that
+	// has not seen that very revision sends a snapshot all the same. Each agent keeps the latest 256 revisions that it
+	// saw; one that is gone is answered OUT_OF_RANGE, and the watcher begins anew without it.
 	AfterRevision int64 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
