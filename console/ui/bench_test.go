@@ -74,6 +74,12 @@ func cannedReplies() map[string]func(proto.Message) (proto.Message, error) {
 			}
 			return out, nil
 		},
+		"ListIncidents": func(proto.Message) (proto.Message, error) {
+			return &pb.ListIncidentsResponse{Incidents: []*pb.Incident{fakepool.Incident()}}, nil
+		},
+		"GetIncident": func(proto.Message) (proto.Message, error) {
+			return &pb.GetIncidentResponse{Incident: fakepool.Incident(), Timeline: fakepool.Timeline()}, nil
+		},
 		"PlanMaintenance": func(proto.Message) (proto.Message, error) { return cannedPlan(), nil },
 		"PlanLoss": func(proto.Message) (proto.Message, error) {
 			return &pb.PlanLossResponse{Revision: 8812, CapacityNow: cannedCapacity(), CapacityAfter: cannedCapacity(), Vms: []*pb.PlannedLoss{

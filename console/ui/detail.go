@@ -26,6 +26,8 @@ func (m *Model) detail(k *kind, id string) lines {
 		return m.operationDetail(operationRow(row))
 	case eventKind:
 		return m.eventDetail(eventRow(row))
+	case incidentKind:
+		return m.incidentBrief(incidentRow(row))
 	}
 	return nil
 }
@@ -46,6 +48,10 @@ func (m *Model) enter() {
 	}
 	if l.kind == capacityKind {
 		m.openLoss([]string{l.cursor})
+		return
+	}
+	if l.kind == incidentKind {
+		m.openIncident(l.cursor)
 		return
 	}
 	m.openDetail(l.kind, l.cursor)

@@ -201,6 +201,9 @@ func (m *Model) answered(a Answer) {
 	case "capacity":
 		m.learnCapacity(a)
 		return
+	case "incidents":
+		m.learnIncidents(a)
+		return
 	}
 	if strings.HasPrefix(a.Topic, "places ") {
 		m.learnPlaces(a)

@@ -34,6 +34,8 @@ var goldenScenes = []struct {
 	}},
 	{"operations", func(b *bench) { b.press("4") }},
 	{"events", func(b *bench) { b.press("5") }},
+	{"incidents", func(b *bench) { b.press("6") }},
+	{"incident", func(b *bench) { b.line("incident show last") }},
 	{"capacity", func(b *bench) { b.press("7") }},
 	{"help", func(b *bench) { b.press("3", "?") }},
 	{"palette", func(b *bench) { b.press("3", ":"); b.write("inb") }},

@@ -152,6 +152,11 @@ func (m *Model) drawHeader(r region) {
 		}
 		facts = kept
 	}
+	if factsWidth(facts) > room {
+		for i := range facts { // the verdict is what must stay, not who is at risk
+			facts[i].text, _, _ = strings.Cut(facts[i].text, ": ")
+		}
+	}
 	for i, f := range facts {
 		if i > 0 {
 			x = r.put(x, 0, dim, " | ")
@@ -168,7 +173,7 @@ func factsWidth(all []fact) int {
 	for _, f := range all {
 		n += cells(f.text) + 3
 	}
-	return n
+	return n - 3
 }
 
 func (m *Model) drawTabs(r region) {
@@ -200,6 +205,8 @@ func (m *Model) drawTabs(r region) {
 			name = fmt.Sprintf("%s %d", map[bool]string{true: "4 Operations", false: "4 Ops"}[wide], len(v.Running()))
 		case events:
 			name = "5 Events"
+		case incidents:
+			name = map[bool]string{true: "6 Incidents", false: "6 Inc"}[wide]
 		case capacity:
 			name = "7 Capacity"
 		}

@@ -51,7 +51,7 @@ var keyMap []command
 
 func init() {
 	keyMap = []command{
-		bind("Screens", []string{"1", "2", "3", "4", "5", "7"}, "choose a screen", nil).shown("1-7"),
+		bind("Screens", []string{"1", "2", "3", "4", "5", "6", "7"}, "choose a screen", nil).shown("1-7"),
 		bind("Screens", []string{"tab"}, "next screen", func(m *Model) { m.turn(1) }).shown("Tab"),
 		bind("Screens", []string{"shift+tab"}, "screen before", func(m *Model) { m.turn(-1) }).shown("S-Tab"),
 		bind("Move", []string{"j", "down"}, "down", func(m *Model) { m.list().move(1) }).shown("j down"),
@@ -138,6 +138,9 @@ func screenOf(name string) screen {
 // show goes to a screen.
 func (m *Model) show(s screen) {
 	m.screen = s
+	if s == incidents {
+		m.housekeeping()
+	}
 	if s == capacity && m.capacity.value == nil && !m.capacity.asked {
 		m.capacity.revision = -1
 		m.housekeeping()
@@ -267,7 +270,7 @@ func (m *Model) copyName() {
 
 func (m *Model) copyCommand() {
 	l := m.list()
-	verb := map[*kind]string{serverKind: "server show", vmKind: "vm show", operationKind: "operation show", capacityKind: "server show"}[l.kind]
+	verb := map[*kind]string{serverKind: "server show", vmKind: "vm show", operationKind: "operation show", capacityKind: "server show", incidentKind: "incident show"}[l.kind]
 	if l.cursor == "" || verb == "" {
 		return
 	}

@@ -18,10 +18,11 @@ const (
 	vms
 	operations
 	events
-	capacity = screen(7)
+	incidents
+	capacity
 )
 
-var screens = []screen{overview, servers, vms, operations, events, capacity}
+var screens = []screen{overview, servers, vms, operations, events, incidents, capacity}
 
 // Model is the console's whole state. Create it with New; it belongs to one goroutine.
 type Model struct {
@@ -45,6 +46,7 @@ type Model struct {
 	index      index
 	me         *pb.WhoAmIResponse
 	capacity   knowledge[*pb.Capacity]
+	incidents  knowledge[[]*pb.Incident]
 	load       loads
 
 	screen  screen
@@ -98,7 +100,7 @@ func New(o Options) *Model {
 		now: o.Start, lastKey: o.Start,
 		lists: map[screen]*list{
 			overview: newList(serverKind), servers: newList(serverKind), vms: newList(vmKind), operations: newList(operationKind),
-			events: newList(eventKind), capacity: newList(capacityKind),
+			events: newList(eventKind), incidents: newList(incidentKind), capacity: newList(capacityKind),
 		},
 	}
 	m.setLook(o.Look)

@@ -199,14 +199,19 @@ func init() {
 		"plan maintenance": func(m *Model, args []string) string {
 			return m.command("maintenance enter " + strings.Join(args, " "))
 		},
-		"plan migrate":   func(m *Model, args []string) string { return m.command("migrate " + strings.Join(args, " ")) },
-		"status":         goTo(overview),
-		"servers":        goTo(servers),
-		"vms":            goTo(vms),
-		"operations":     goTo(operations),
-		"events":         goTo(events),
-		"alerts":         func(m *Model, _ []string) string { m.openProblems(); return "" },
-		"capacity":       goTo(capacity),
+		"plan migrate":  func(m *Model, args []string) string { return m.command("migrate " + strings.Join(args, " ")) },
+		"status":        goTo(overview),
+		"servers":       goTo(servers),
+		"vms":           goTo(vms),
+		"operations":    goTo(operations),
+		"events":        goTo(events),
+		"alerts":        func(m *Model, _ []string) string { m.openProblems(); return "" },
+		"capacity":      goTo(capacity),
+		"incident list": goTo(incidents),
+		"incident show": func(m *Model, args []string) string {
+			m.openIncident(dashIf(strings.Join(args, " "), "last"))
+			return ""
+		},
 		"vm show":        open(vmKind),
 		"server show":    open(serverKind),
 		"operation show": open(operationKind),
@@ -353,6 +358,8 @@ func (m *Model) arguments(words []string, last string) []string {
 			return ThemeNames()
 		case "plan lose", "server show", "plan maintenance":
 			return serverKind.ids(m, v)
+		case "incident show":
+			return append(incidentKind.ids(m, v), "last")
 		case "vm show", "plan migrate":
 			return vmKind.ids(m, v)
 		case "set":

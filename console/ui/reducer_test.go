@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-ha/holdfast/console/cli/fakepool"
@@ -285,5 +286,40 @@ func TestPlainSaysEachChangeOnceAndAsksWithNumbers(t *testing.T) {
 	b.take()
 	if r, ok := b.one().Request.(*pb.StopVMRequest); !ok || r.GetWhy() != "maintenance" {
 		t.Errorf("sent %v", b.sent)
+	}
+}
+
+func TestIncidentsAreAskedForWhileTheyAreShownAndFollowThePool(t *testing.T) {
+	b := troubled(t)
+	asked := 0
+	list := b.replies["ListIncidents"]
+	b.replies["ListIncidents"] = func(r proto.Message) (proto.Message, error) { asked++; return list(r) }
+	b.delta(&pb.Delta{Vms: []*pb.VMView{{Vm: &pb.VM{Id: "aaa"}}}})
+	b.pass(5*time.Second, true)
+	if asked != 0 {
+		t.Errorf("asked %d times although nobody looks", asked)
+	}
+	b.press("6")
+	b.sees("[6 Incidents]", "hv-06 was lost with 2 VMs", "open", "7.0 s", "guard")
+	b.pass(5*time.Second, true)
+	if asked != 1 {
+		t.Errorf("asked %d times for a pool that does not change", asked)
+	}
+	b.delta(&pb.Delta{Vms: []*pb.VMView{{Vm: &pb.VM{Id: "aab"}}}})
+	b.pass(2*time.Second, true)
+	if asked != 2 {
+		t.Errorf("asked %d times, want again after a change", asked)
+	}
+	b.press("enter")
+	b.sees("INCIDENT 20261122T130512-hv-06", "TIME LINE", "web-08 runs on hv-05 again, after 7.0 s", "pending", "waited: no free GPU anywhere")
+	b.press("esc", "/")
+	b.write("server:hv-02")
+	b.press("enter")
+	b.sees("no incidents match the filter")
+	b.press("esc", "Y")
+	b.line("incident show last")
+	b.sees("INCIDENT 20261122T130512-hv-06")
+	if want := "holdfast incident show 20261122T130512-hv-06"; len(b.copied) != 1 || b.copied[0] != want {
+		t.Errorf("copied %q, want %q", b.copied, want)
 	}
 }

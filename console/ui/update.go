@@ -138,6 +138,7 @@ func (m *Model) housekeeping() {
 		k.revision = m.view.Revision
 		m.do(Ask{Topic: "capacity", Request: &pb.GetCapacityRequest{}})
 	}
+	m.askIncidents()
 	m.resolve()
 }
 

@@ -98,6 +98,8 @@ func (m *Model) drawBody(r region) {
 		side := min(max(r.w/3, 40), 60)
 		m.drawList(r.sub(0, 0, r.w-side-1, r.h), m.list(), true)
 		m.drawSide(r.sub(r.w-side-1, 0, side+1, r.h), m.list())
+	case m.screen == incidents:
+		m.drawIncidents(r)
 	case m.screen == capacity:
 		m.drawCapacity(r)
 	default:

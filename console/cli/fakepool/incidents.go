@@ -24,6 +24,14 @@ func Incident() *pb.Incident {
 	}
 }
 
+// Timeline is what happened in it.
+func Timeline() []*pb.IncidentStep {
+	return []*pb.IncidentStep{
+		{At: ago(10 * time.Second), Server: "hv-06", Kind: "LOST", Text: "hv-06 is lost: its session ended without a release"},
+		{At: ago(8 * time.Second), Server: "hv-05", Vm: "web-08", Kind: "STARTED", Text: "web-08 runs on hv-05 again, after 7.0 s"},
+	}
+}
+
 // ListIncidents lists it.
 func (a *Agent) ListIncidents(context.Context, *pb.ListIncidentsRequest) (*pb.ListIncidentsResponse, error) {
 	return locked(a, func(_ *Pool, s *pb.Snapshot) (*pb.ListIncidentsResponse, error) {
@@ -38,9 +46,6 @@ func (a *Agent) GetIncident(_ context.Context, r *pb.GetIncidentRequest) (*pb.Ge
 		if r.GetIncident() != "last" && r.GetIncident() != i.GetId() {
 			return nil, pool.ErrNotFound
 		}
-		return &pb.GetIncidentResponse{Incident: i, Revision: s.GetPool().GetRevision(), Timeline: []*pb.IncidentStep{
-			{At: ago(10 * time.Second), Server: "hv-06", Kind: "LOST", Text: "hv-06 is lost: its session ended without a release"},
-			{At: ago(8 * time.Second), Server: "hv-05", Vm: "web-08", Kind: "STARTED", Text: "web-08 runs on hv-05 again, after 7.0 s"},
-		}}, nil
+		return &pb.GetIncidentResponse{Incident: i, Revision: s.GetPool().GetRevision(), Timeline: Timeline()}, nil
 	})
 }
