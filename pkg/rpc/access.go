@@ -74,6 +74,8 @@ var access = map[string][]pki.Role{
 	"/holdfast.v1.MeshService/ConfirmIncoming":                       servers,
 	"/holdfast.v1.MeshService/StreamFigures":                         servers,
 	"/holdfast.v1.MeshService/Tunnel":                                servers,
+	"/holdfast.v1.MeshService/GetSavedState":                         servers,
+	"/holdfast.v1.MeshService/AdoptLife":                             servers,
 	"/grpc.health.v1.Health/Check":                                   anybody,
 	"/grpc.health.v1.Health/List":                                    readers,
 	"/grpc.health.v1.Health/Watch":                                   readers,

@@ -1184,6 +1184,441 @@ func (x *StreamFiguresResponse) GetFigures() *ServerFigures {
 	return nil
 }
 
+type GetSavedStateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The standing alone, without VMs and without the copy.
+	Brief         bool `protobuf:"varint,1,opt,name=brief,proto3" json:"brief,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSavedStateRequest) Reset() {
+	*x = GetSavedStateRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSavedStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSavedStateRequest) ProtoMessage() {}
+
+func (x *GetSavedStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSavedStateRequest.ProtoReflect.Descriptor instead.
+func (*GetSavedStateRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GetSavedStateRequest) GetBrief() bool {
+	if x != nil {
+		return x.Brief
+	}
+	return false
+}
+
+// First one message with the standing alone, then the copy in parts, which put together are a SavedState in JSON; no part
+// if the server has none.
+type GetSavedStateResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Standing *LifeStanding          `protobuf:"bytes,1,opt,name=standing,proto3" json:"standing,omitempty"`
+	// At most 256 KiB.
+	Part          []byte `protobuf:"bytes,2,opt,name=part,proto3" json:"part,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSavedStateResponse) Reset() {
+	*x = GetSavedStateResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSavedStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSavedStateResponse) ProtoMessage() {}
+
+func (x *GetSavedStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSavedStateResponse.ProtoReflect.Descriptor instead.
+func (*GetSavedStateResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetSavedStateResponse) GetStanding() *LifeStanding {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *GetSavedStateResponse) GetPart() []byte {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+// How a server stands to the pool's data.
+type LifeStanding struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// The life of the data that it belongs to, and those that it has left, newest first.
+	Incarnation string   `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Earlier     []string `protobuf:"bytes,3,rep,name=earlier,proto3" json:"earlier,omitempty"`
+	// Where clients reach etcd, as the server knows it.
+	Endpoints []string `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// etcd answers it, with that life's data.
+	EtcdAnswers bool `protobuf:"varint,5,opt,name=etcd_answers,json=etcdAnswers,proto3" json:"etcd_answers,omitempty"`
+	// No etcd data of an earlier life is where etcd would serve it.
+	Aside   bool   `protobuf:"varint,6,opt,name=aside,proto3" json:"aside,omitempty"`
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// The VMs that it has, of whatever pool; known says that its libvirt and its guard answered.
+	Known         bool         `protobuf:"varint,8,opt,name=known,proto3" json:"known,omitempty"`
+	Vms           []*PresentVM `protobuf:"bytes,9,rep,name=vms,proto3" json:"vms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LifeStanding) Reset() {
+	*x = LifeStanding{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LifeStanding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LifeStanding) ProtoMessage() {}
+
+func (x *LifeStanding) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LifeStanding.ProtoReflect.Descriptor instead.
+func (*LifeStanding) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LifeStanding) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *LifeStanding) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *LifeStanding) GetEarlier() []string {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *LifeStanding) GetEndpoints() []string {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *LifeStanding) GetEtcdAnswers() bool {
+	if x != nil {
+		return x.EtcdAnswers
+	}
+	return false
+}
+
+func (x *LifeStanding) GetAside() bool {
+	if x != nil {
+		return x.Aside
+	}
+	return false
+}
+
+func (x *LifeStanding) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *LifeStanding) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *LifeStanding) GetVms() []*PresentVM {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
+// A VM that has a process on a server.
+type PresentVM struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	Uuid  string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// What its marker says; empty if Holdfast did not make it.
+	Pool        string `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	Incarnation string `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Epoch       int64  `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Its CPUs have run under that epoch.
+	Started bool `protobuf:"varint,6,opt,name=started,proto3" json:"started,omitempty"`
+	// It arrives, or has arrived, by this migration, and has not run here.
+	Operation string `protobuf:"bytes,7,opt,name=operation,proto3" json:"operation,omitempty"`
+	// It executes now.
+	Running bool `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
+	// The guard paused it at a deadline.
+	PausedByGuard bool `protobuf:"varint,9,opt,name=paused_by_guard,json=pausedByGuard,proto3" json:"paused_by_guard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresentVM) Reset() {
+	*x = PresentVM{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresentVM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresentVM) ProtoMessage() {}
+
+func (x *PresentVM) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresentVM.ProtoReflect.Descriptor instead.
+func (*PresentVM) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PresentVM) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *PresentVM) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *PresentVM) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *PresentVM) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *PresentVM) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *PresentVM) GetStarted() bool {
+	if x != nil {
+		return x.Started
+	}
+	return false
+}
+
+func (x *PresentVM) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *PresentVM) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *PresentVM) GetPausedByGuard() bool {
+	if x != nil {
+		return x.PausedByGuard
+	}
+	return false
+}
+
+type AdoptLifeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The life that the caller thinks the server belongs to.
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To   string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// All lives that the new one follows, newest first.
+	Earlier []string `protobuf:"bytes,3,rep,name=earlier,proto3" json:"earlier,omitempty"`
+	// Where the new life's embedded etcd will be reached; empty with an external one.
+	Endpoints     []string `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptLifeRequest) Reset() {
+	*x = AdoptLifeRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptLifeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptLifeRequest) ProtoMessage() {}
+
+func (x *AdoptLifeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptLifeRequest.ProtoReflect.Descriptor instead.
+func (*AdoptLifeRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AdoptLifeRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *AdoptLifeRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *AdoptLifeRequest) GetEarlier() []string {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *AdoptLifeRequest) GetEndpoints() []string {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+type AdoptLifeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptLifeResponse) Reset() {
+	*x = AdoptLifeResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptLifeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptLifeResponse) ProtoMessage() {}
+
+func (x *AdoptLifeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptLifeResponse.ProtoReflect.Descriptor instead.
+func (*AdoptLifeResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{24}
+}
+
 var File_holdfast_v1_mesh_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
@@ -1260,11 +1695,42 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\"M\n" +
 	"\x15StreamFiguresResponse\x124\n" +
-	"\afigures\x18\x01 \x01(\v2\x1a.holdfast.v1.ServerFiguresR\afigures*b\n" +
+	"\afigures\x18\x01 \x01(\v2\x1a.holdfast.v1.ServerFiguresR\afigures\",\n" +
+	"\x14GetSavedStateRequest\x12\x14\n" +
+	"\x05brief\x18\x01 \x01(\bR\x05brief\"b\n" +
+	"\x15GetSavedStateResponse\x125\n" +
+	"\bstanding\x18\x01 \x01(\v2\x19.holdfast.v1.LifeStandingR\bstanding\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\fR\x04part\"\x93\x02\n" +
+	"\fLifeStanding\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
+	"\aearlier\x18\x03 \x03(\tR\aearlier\x12\x1c\n" +
+	"\tendpoints\x18\x04 \x03(\tR\tendpoints\x12!\n" +
+	"\fetcd_answers\x18\x05 \x01(\bR\vetcdAnswers\x12\x14\n" +
+	"\x05aside\x18\x06 \x01(\bR\x05aside\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x14\n" +
+	"\x05known\x18\b \x01(\bR\x05known\x12(\n" +
+	"\x03vms\x18\t \x03(\v2\x16.holdfast.v1.PresentVMR\x03vms\"\xf5\x01\n" +
+	"\tPresentVM\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x12\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x03R\x05epoch\x12\x18\n" +
+	"\astarted\x18\x06 \x01(\bR\astarted\x12\x1c\n" +
+	"\toperation\x18\a \x01(\tR\toperation\x12\x18\n" +
+	"\arunning\x18\b \x01(\bR\arunning\x12&\n" +
+	"\x0fpaused_by_guard\x18\t \x01(\bR\rpausedByGuard\"n\n" +
+	"\x10AdoptLifeRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
+	"\aearlier\x18\x03 \x03(\tR\aearlier\x12\x1c\n" +
+	"\tendpoints\x18\x04 \x03(\tR\tendpoints\"\x13\n" +
+	"\x11AdoptLifeResponse*b\n" +
 	"\fTunnelSocket\x12\x1d\n" +
 	"\x19TUNNEL_SOCKET_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TUNNEL_SOCKET_LIBVIRT\x10\x01\x12\x18\n" +
-	"\x14TUNNEL_SOCKET_STREAM\x10\x022\xe6\x05\n" +
+	"\x14TUNNEL_SOCKET_STREAM\x10\x022\x8c\a\n" +
 	"\vMeshService\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12M\n" +
 	"\n" +
@@ -1276,7 +1742,9 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x0fPrepareIncoming\x12#.holdfast.v1.PrepareIncomingRequest\x1a$.holdfast.v1.PrepareIncomingResponse\x12\\\n" +
 	"\x0fConfirmIncoming\x12#.holdfast.v1.ConfirmIncomingRequest\x1a$.holdfast.v1.ConfirmIncomingResponse\x12X\n" +
 	"\rStreamFigures\x12!.holdfast.v1.StreamFiguresRequest\x1a\".holdfast.v1.StreamFiguresResponse0\x01\x12E\n" +
-	"\x06Tunnel\x12\x1a.holdfast.v1.TunnelRequest\x1a\x1b.holdfast.v1.TunnelResponse(\x010\x01B>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x06Tunnel\x12\x1a.holdfast.v1.TunnelRequest\x1a\x1b.holdfast.v1.TunnelResponse(\x010\x01\x12X\n" +
+	"\rGetSavedState\x12!.holdfast.v1.GetSavedStateRequest\x1a\".holdfast.v1.GetSavedStateResponse0\x01\x12J\n" +
+	"\tAdoptLife\x12\x1d.holdfast.v1.AdoptLifeRequest\x1a\x1e.holdfast.v1.AdoptLifeResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_mesh_service_proto_rawDescOnce sync.Once
@@ -1291,7 +1759,7 @@ func file_holdfast_v1_mesh_service_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_mesh_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_holdfast_v1_mesh_service_proto_goTypes = []any{
 	(TunnelSocket)(0),               // 0: holdfast.v1.TunnelSocket
 	(*PingRequest)(nil),             // 1: holdfast.v1.PingRequest
@@ -1313,43 +1781,55 @@ var file_holdfast_v1_mesh_service_proto_goTypes = []any{
 	(*ConfirmIncomingResponse)(nil), // 17: holdfast.v1.ConfirmIncomingResponse
 	(*StreamFiguresRequest)(nil),    // 18: holdfast.v1.StreamFiguresRequest
 	(*StreamFiguresResponse)(nil),   // 19: holdfast.v1.StreamFiguresResponse
-	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 21: google.protobuf.Duration
-	(*Need)(nil),                    // 22: holdfast.v1.Need
-	(*ServerFigures)(nil),           // 23: holdfast.v1.ServerFigures
+	(*GetSavedStateRequest)(nil),    // 20: holdfast.v1.GetSavedStateRequest
+	(*GetSavedStateResponse)(nil),   // 21: holdfast.v1.GetSavedStateResponse
+	(*LifeStanding)(nil),            // 22: holdfast.v1.LifeStanding
+	(*PresentVM)(nil),               // 23: holdfast.v1.PresentVM
+	(*AdoptLifeRequest)(nil),        // 24: holdfast.v1.AdoptLifeRequest
+	(*AdoptLifeResponse)(nil),       // 25: holdfast.v1.AdoptLifeResponse
+	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 27: google.protobuf.Duration
+	(*Need)(nil),                    // 28: holdfast.v1.Need
+	(*ServerFigures)(nil),           // 29: holdfast.v1.ServerFigures
 }
 var file_holdfast_v1_mesh_service_proto_depIdxs = []int32{
-	20, // 0: holdfast.v1.PingResponse.now:type_name -> google.protobuf.Timestamp
-	21, // 1: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
-	21, // 2: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
-	22, // 3: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
+	26, // 0: holdfast.v1.PingResponse.now:type_name -> google.protobuf.Timestamp
+	27, // 1: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
+	27, // 2: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
+	28, // 3: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
 	12, // 4: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
 	0,  // 5: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
-	21, // 6: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
-	23, // 7: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
-	1,  // 8: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
-	3,  // 9: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
-	5,  // 10: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
-	7,  // 11: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
-	9,  // 12: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
-	14, // 13: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
-	16, // 14: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
-	18, // 15: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
-	11, // 16: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
-	2,  // 17: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
-	4,  // 18: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
-	6,  // 19: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
-	8,  // 20: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
-	10, // 21: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
-	15, // 22: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
-	17, // 23: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
-	19, // 24: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
-	13, // 25: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
-	17, // [17:26] is the sub-list for method output_type
-	8,  // [8:17] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	27, // 6: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
+	29, // 7: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
+	22, // 8: holdfast.v1.GetSavedStateResponse.standing:type_name -> holdfast.v1.LifeStanding
+	23, // 9: holdfast.v1.LifeStanding.vms:type_name -> holdfast.v1.PresentVM
+	1,  // 10: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
+	3,  // 11: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
+	5,  // 12: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
+	7,  // 13: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
+	9,  // 14: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
+	14, // 15: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
+	16, // 16: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
+	18, // 17: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
+	11, // 18: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
+	20, // 19: holdfast.v1.MeshService.GetSavedState:input_type -> holdfast.v1.GetSavedStateRequest
+	24, // 20: holdfast.v1.MeshService.AdoptLife:input_type -> holdfast.v1.AdoptLifeRequest
+	2,  // 21: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
+	4,  // 22: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
+	6,  // 23: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
+	8,  // 24: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
+	10, // 25: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
+	15, // 26: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
+	17, // 27: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
+	19, // 28: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
+	13, // 29: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
+	21, // 30: holdfast.v1.MeshService.GetSavedState:output_type -> holdfast.v1.GetSavedStateResponse
+	25, // 31: holdfast.v1.MeshService.AdoptLife:output_type -> holdfast.v1.AdoptLifeResponse
+	21, // [21:32] is the sub-list for method output_type
+	10, // [10:21] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_mesh_service_proto_init() }
@@ -1365,7 +1845,7 @@ func file_holdfast_v1_mesh_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_mesh_service_proto_rawDesc), len(file_holdfast_v1_mesh_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

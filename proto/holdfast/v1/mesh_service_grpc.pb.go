@@ -28,6 +28,8 @@ const (
 	MeshService_ConfirmIncoming_FullMethodName = "/holdfast.v1.MeshService/ConfirmIncoming"
 	MeshService_StreamFigures_FullMethodName   = "/holdfast.v1.MeshService/StreamFigures"
 	MeshService_Tunnel_FullMethodName          = "/holdfast.v1.MeshService/Tunnel"
+	MeshService_GetSavedState_FullMethodName   = "/holdfast.v1.MeshService/GetSavedState"
+	MeshService_AdoptLife_FullMethodName       = "/holdfast.v1.MeshService/AdoptLife"
 )
 
 // MeshServiceClient is the client API for MeshService service.
@@ -62,6 +64,13 @@ type MeshServiceClient interface {
 	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
 	// sending side, or a message with end, ends one direction; the stream ends when both have ended. An error ends both.
 	Tunnel(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TunnelRequest, TunnelResponse], error)
+	// Returns how the answering server stands to the pool's data, which VMs are on it, and its copy of the pool's state. It
+	// is answered without etcd.
+	GetSavedState(ctx context.Context, in *GetSavedStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSavedStateResponse], error)
+	// Has the answering server leave the life of the pool's data that it belongs to for a new one, for good: it puts its
+	// etcd data aside, and its agent starts anew. It is refused while etcd answers that server, and if it belongs to another
+	// life than the caller thinks. docs/safety.md, "Rebuild".
+	AdoptLife(ctx context.Context, in *AdoptLifeRequest, opts ...grpc.CallOption) (*AdoptLifeResponse, error)
 }
 
 type meshServiceClient struct {
@@ -174,6 +183,35 @@ func (c *meshServiceClient) Tunnel(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MeshService_TunnelClient = grpc.BidiStreamingClient[TunnelRequest, TunnelResponse]
 
+func (c *meshServiceClient) GetSavedState(ctx context.Context, in *GetSavedStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSavedStateResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MeshService_ServiceDesc.Streams[2], MeshService_GetSavedState_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetSavedStateRequest, GetSavedStateResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MeshService_GetSavedStateClient = grpc.ServerStreamingClient[GetSavedStateResponse]
+
+func (c *meshServiceClient) AdoptLife(ctx context.Context, in *AdoptLifeRequest, opts ...grpc.CallOption) (*AdoptLifeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptLifeResponse)
+	err := c.cc.Invoke(ctx, MeshService_AdoptLife_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MeshServiceServer is the server API for MeshService service.
 // All implementations must embed UnimplementedMeshServiceServer
 // for forward compatibility.
@@ -206,6 +244,13 @@ type MeshServiceServer interface {
 	// claim is read afresh for each stream. PrepareIncoming comes first: it opens the way. A caller that closes its
 	// sending side, or a message with end, ends one direction; the stream ends when both have ended. An error ends both.
 	Tunnel(grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]) error
+	// Returns how the answering server stands to the pool's data, which VMs are on it, and its copy of the pool's state. It
+	// is answered without etcd.
+	GetSavedState(*GetSavedStateRequest, grpc.ServerStreamingServer[GetSavedStateResponse]) error
+	// Has the answering server leave the life of the pool's data that it belongs to for a new one, for good: it puts its
+	// etcd data aside, and its agent starts anew. It is refused while etcd answers that server, and if it belongs to another
+	// life than the caller thinks. docs/safety.md, "Rebuild".
+	AdoptLife(context.Context, *AdoptLifeRequest) (*AdoptLifeResponse, error)
 	mustEmbedUnimplementedMeshServiceServer()
 }
 
@@ -242,6 +287,12 @@ func (UnimplementedMeshServiceServer) StreamFigures(*StreamFiguresRequest, grpc.
 }
 func (UnimplementedMeshServiceServer) Tunnel(grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]) error {
 	return status.Error(codes.Unimplemented, "method Tunnel not implemented")
+}
+func (UnimplementedMeshServiceServer) GetSavedState(*GetSavedStateRequest, grpc.ServerStreamingServer[GetSavedStateResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetSavedState not implemented")
+}
+func (UnimplementedMeshServiceServer) AdoptLife(context.Context, *AdoptLifeRequest) (*AdoptLifeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptLife not implemented")
 }
 func (UnimplementedMeshServiceServer) mustEmbedUnimplementedMeshServiceServer() {}
 func (UnimplementedMeshServiceServer) testEmbeddedByValue()                     {}
@@ -408,6 +459,35 @@ func _MeshService_Tunnel_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MeshService_TunnelServer = grpc.BidiStreamingServer[TunnelRequest, TunnelResponse]
 
+func _MeshService_GetSavedState_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetSavedStateRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MeshServiceServer).GetSavedState(m, &grpc.GenericServerStream[GetSavedStateRequest, GetSavedStateResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MeshService_GetSavedStateServer = grpc.ServerStreamingServer[GetSavedStateResponse]
+
+func _MeshService_AdoptLife_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptLifeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MeshServiceServer).AdoptLife(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MeshService_AdoptLife_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MeshServiceServer).AdoptLife(ctx, req.(*AdoptLifeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MeshService_ServiceDesc is the grpc.ServiceDesc for MeshService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -443,6 +523,10 @@ var MeshService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ConfirmIncoming",
 			Handler:    _MeshService_ConfirmIncoming_Handler,
 		},
+		{
+			MethodName: "AdoptLife",
+			Handler:    _MeshService_AdoptLife_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -455,6 +539,11 @@ var MeshService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _MeshService_Tunnel_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "GetSavedState",
+			Handler:       _MeshService_GetSavedState_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "holdfast/v1/mesh_service.proto",
