@@ -85,9 +85,16 @@ func (p *Pool) ask(st scenario.Statement, answer func(pool.OperationID, error)) 
 	}
 	name := able[p.Sched.Rand().IntN(len(able))]
 	agent, proc := p.crew.Agent(name), p.World.Server(name).Agent()
+	known := p.truth.snapshot().Revision
 	proc.Go("operator "+st.Verb, func() {
 		ctx, cancel := proc.WithTimeout(context.Background(), commandLimit)
 		defer cancel()
+		// Operators know what they have just been told, by whichever agent.
+		for tries := 0; !p.lenient && agent.Snapshot().Revision < known && tries < 1000; tries++ {
+			if proc.Sleep(ctx, time.Millisecond) != nil {
+				break
+			}
+		}
 		answer(agent.Do(ctx, st))
 	})
 	return nil

@@ -71,6 +71,9 @@ func (p *Pool) vmTerm(t scenario.Term) verdict {
 		return verdict{ok: false, seen: t.Subject + " does not exist yet"}
 	}
 	at := im.Executing()
+	if s := im.Standing(); s != "" {
+		at = append(at, s) // it runs, as far as anybody can tell
+	}
 	where := func() string { return p.whereabouts(id) }
 	switch t.Test {
 	case scenario.VMRunning:

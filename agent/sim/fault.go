@@ -80,7 +80,11 @@ func (p *Pool) fault(st scenario.Statement) error {
 	if !ok {
 		return fmt.Errorf("%s: the simulator has no such fault", st.Verb)
 	}
-	p.trace.add("network and etcd: %s", st.Text)
+	where := "network and etcd: "
+	if st.VM != "" {
+		where = ""
+	}
+	p.trace.add("%s%s", where, st.Text)
 	return f(p, st)
 }
 
@@ -150,9 +154,15 @@ func (p *Pool) etcdPlaces(f func(place string)) {
 	}
 }
 
+// errNothing says why a fault has no effect: there is nothing that it could befall.
+type errNothing string
+
+// Error implements error.
+func (e errNothing) Error() string { return string(e) }
+
 func (p *Pool) guest(st scenario.Statement, do func(pool.VMID) bool, not string) error {
 	if !do(pool.VMID(st.VM)) {
-		return fmt.Errorf("%s: %s %s at this moment", st.Verb, st.VM, not)
+		return errNothing(fmt.Sprintf("%s %s at this moment", st.VM, not))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,10 @@ import (
 
 // tail is how long a run goes on after its last statement.
 const tail = 60 * time.Second
+
+// answerTime is how long what agents report may take to follow what has happened: a question asked over the API is answered
+// that much later at most.
+const answerTime = 100 * time.Millisecond
 
 // lookEvery bounds how long a change of what agents report can go unnoticed by those who wait for it.
 const lookEvery = 5 * time.Millisecond
@@ -54,6 +59,8 @@ type player struct {
 	cursor time.Duration
 	looked uint64
 	at     time.Duration
+	// next is when the next statement comes, if it has a time of its own.
+	next time.Duration
 }
 
 // Play runs the time line and its tail. The error is a *Failure, or trouble in the simulation itself.
@@ -67,7 +74,11 @@ func (p *Pool) Play(check *Checker) error {
 	if err := pl.look(); err != nil {
 		return err
 	}
-	for _, st := range p.File.Lines {
+	for i, st := range p.File.Lines {
+		pl.next = 1 << 62
+		if i+1 < len(p.File.Lines) && p.File.Lines[i+1].When == scenario.At {
+			pl.next = p.File.Lines[i+1].Time
+		}
 		if err := pl.statement(st); err != nil {
 			return err
 		}
@@ -94,11 +105,15 @@ func (pl *player) statement(st scenario.Statement) error {
 	switch st.Kind {
 	case scenario.Fault:
 		pl.check.Fault(st)
-		if err := pl.fault(st); err != nil {
-			if !pl.lenient {
-				return pl.fail(st, st.Text, err.Error())
-			}
+		var none errNothing
+		switch err := pl.fault(st); {
+		case errors.As(err, &none):
+			pl.trace.add("nothing happens: %v", err)
 			pl.skipped = append(pl.skipped, st.Line)
+		case err != nil && pl.lenient:
+			pl.skipped = append(pl.skipped, st.Line)
+		case err != nil:
+			return pl.fail(st, st.Text, err.Error())
 		}
 		return pl.advance(pl.Now())
 	case scenario.Command:
@@ -109,15 +124,40 @@ func (pl *player) statement(st scenario.Statement) error {
 	case scenario.By:
 		return pl.by(st)
 	case scenario.Hold:
+		if err := pl.answer(st.Cond); err != nil {
+			return err
+		}
 		pl.watches = append(pl.watches, watch{st: st, until: pl.Now() + st.Length})
-		pl.cursor += st.Length
+		pl.cursor = max(pl.cursor, pl.Now()) + st.Length
 		pl.looked = 0
 		return pl.look()
 	case scenario.Never:
 		return nil // it is watched from the beginning; its time is where the next statement counts from
 	}
+	if err := pl.answer(st.Cond); err != nil {
+		return err
+	}
 	if !pl.holds(st.Cond) {
 		return pl.fail(st, st.Text, pl.seen(st.Cond))
+	}
+	return nil
+}
+
+// answer gives agents the time that an answer over the API takes to report what has happened at this moment; what is seen in
+// the simulated world itself is true or not at once.
+func (pl *player) answer(c scenario.Condition) error {
+	if pl.holds(c) || !slices.ContainsFunc(c, func(t scenario.Term) bool { return t.Test.Reported() }) {
+		return nil
+	}
+	limit := min(pl.Now()+answerTime, pl.next)
+	for !pl.holds(c) {
+		next, ok := pl.Sched.Next()
+		if !ok || next-pl.trace.zero > limit {
+			return nil
+		}
+		if err := pl.step(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

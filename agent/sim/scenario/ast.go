@@ -193,3 +193,12 @@ func (t Test) Word() string {
 	}
 	return ""
 }
+
+// Reported says whether a test asks what agents report over the API, and not how the simulated world is.
+func (t Test) Reported() bool {
+	switch t {
+	case VMRunning, VMPaused, VMStarts, VMMigrations, ServerOff, ServerReset, ServerVMs:
+		return false
+	}
+	return true
+}

@@ -2,6 +2,7 @@ package world
 
 import (
 	"slices"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -39,6 +40,9 @@ type Image struct {
 	chain              chain
 	// staleRuns counts how often a guest went on with memory that another copy had left behind.
 	staleRuns int
+	// stood is the process that a live move has stopped for the end of the copy, stoodAt when.
+	stood   *QEMU
+	stoodAt time.Duration
 	// lockless: nobody is refused, whatever the disks are.
 	lockless bool
 }
@@ -75,6 +79,27 @@ func (im *Image) Executing() []string {
 		}
 	}
 	return out
+}
+
+// longestStand is for how long a guest that stands still for the end of its move is still said to run.
+const longestStand = 2 * time.Second
+
+// Standing returns the server that a guest is just leaving in a live move, while it stands still for the end of the copy;
+// empty at any other time, and when that takes longer than it should.
+func (im *Image) Standing() string {
+	q := im.stood
+	if q == nil || q.server.w.s.Now()-im.stoodAt > longestStand {
+		return ""
+	}
+	for _, o := range im.copies {
+		switch o.state {
+		case stateRunning:
+			return ""
+		case stateFinish, statePostMigrate, stateArrived:
+			return q.server.Name
+		}
+	}
+	return ""
 }
 
 // StaleRuns counts how often the guest went on with memory that is older than another copy's execution.

@@ -389,6 +389,7 @@ func (j *job) suspend(pause time.Duration) {
 	j.stage = jobFinish
 	j.finish = pause + j.w.s.Between(20*time.Millisecond, 100*time.Millisecond)
 	if j.src.state == stateRunning {
+		j.src.image.stood, j.src.image.stoodAt = j.src, j.w.s.Now()
 		j.src.halt(stateFinish, "the last of its memory is being copied")
 	}
 }
