@@ -74,6 +74,10 @@ func cannedReplies() map[string]func(proto.Message) (proto.Message, error) {
 			}
 			return out, nil
 		},
+		"GetVM": func(req proto.Message) (proto.Message, error) {
+			r, _ := req.(*pb.GetVMRequest)
+			return &pb.GetVMResponse{Vm: &pb.VMView{Vm: &pb.VM{Id: r.GetVm(), Xml: cannedXML}}}, nil
+		},
 		"ListIncidents": func(proto.Message) (proto.Message, error) {
 			return &pb.ListIncidentsResponse{Incidents: []*pb.Incident{fakepool.Incident()}}, nil
 		},
@@ -89,6 +93,8 @@ func cannedReplies() map[string]func(proto.Message) (proto.Message, error) {
 		},
 	}
 }
+
+const cannedXML = `<domain type='kvm'><name>web-01</name><devices><disk type='file' device='disk'><source file='/pool/web-01.qcow2'/><target dev='vda' bus='virtio'/></disk><disk type='network' device='cdrom'><source protocol='rbd' name='iso/debian'/><target dev='sda' bus='sata'/></disk><interface type='bridge'><mac address='52:54:00:12:34:56'/><source bridge='br0'/></interface></devices></domain>`
 
 func cannedPlan() *pb.PlanMaintenanceResponse {
 	return &pb.PlanMaintenanceResponse{

@@ -34,10 +34,13 @@ func (m *Model) detail(k *kind, id string) lines {
 
 // openDetail shows a thing on a page of its own.
 func (m *Model) openDetail(k *kind, id string) {
-	m.open(&pager{title: strings.ToUpper(k.one[:1]) + k.one[1:] + " " + id, w: 196, make: func(m *Model) lines { return m.detail(k, id) }})
+	page := &pager{title: strings.ToUpper(k.one[:1]) + k.one[1:] + " " + id, w: 196, make: func(m *Model) lines { return m.detail(k, id) }}
 	if k == vmKind {
+		page.make = func(m *Model) lines { return append(m.detail(k, id), m.definitionLines(id)...) }
 		m.askPlaces(id)
+		m.askDefinition(id)
 	}
+	m.open(page)
 }
 
 // enter opens what the cursor is on.
@@ -86,6 +89,7 @@ func (m *Model) vmDetail(v *pb.VMView) lines {
 	l.fact("restarts", fmt.Sprintf("%d in place, %d elsewhere, within %s", d.GetRestarts(), d.GetRelocations(), d.GetWindow().AsDuration()))
 	l.fact("moves live", yesNo(d.GetMovable()))
 	l.fact("disk locks", yesNo(d.GetDiskLocks()))
+	l = append(l, m.deviceLines(d.GetId())...)
 	l.fact("prefer", strings.Join(d.GetPrefer(), ", "))
 	l.fact("require", strings.Join(d.GetRequire(), ", "))
 	l.fact("apart", d.GetApart())

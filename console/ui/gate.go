@@ -205,6 +205,10 @@ func (m *Model) answered(a Answer) {
 		m.learnIncidents(a)
 		return
 	}
+	if strings.HasPrefix(a.Topic, "definition ") {
+		m.learnDefinition(a)
+		return
+	}
 	if strings.HasPrefix(a.Topic, "places ") {
 		m.learnPlaces(a)
 		return

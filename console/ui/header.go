@@ -177,7 +177,6 @@ func factsWidth(all []fact) int {
 }
 
 func (m *Model) drawTabs(r region) {
-	v := m.shown()
 	x := 1
 	wide := m.w >= 100
 	who := "rw"
@@ -192,25 +191,22 @@ func (m *Model) drawTabs(r region) {
 		}
 	}
 	room := r.w - cells(who) - 1 // that stands at the right
+	names := m.tabNames(true)
 	for _, s := range screens {
-		name := ""
-		switch s {
-		case overview:
-			name = map[bool]string{true: "1 Overview", false: "1 Over"}[wide]
-		case servers:
-			name = fmt.Sprintf("2 Servers %d", len(v.Servers))
-		case vms:
-			name = fmt.Sprintf("3 VMs %d", len(v.VMs))
-		case operations:
-			name = fmt.Sprintf("%s %d", map[bool]string{true: "4 Operations", false: "4 Ops"}[wide], len(v.Running()))
-		case events:
-			name = "5 Events"
-		case incidents:
-			name = map[bool]string{true: "6 Incidents", false: "6 Inc"}[wide]
-		case capacity:
-			name = "7 Capacity"
+		x += cells(names[s]) + 3
+	}
+	bare := m.w < 72
+	if x > room+1 {
+		names, x = m.tabNames(false), 1
+		for _, s := range screens {
+			x += cells(names[s]) + 3
 		}
-		if m.w < 72 && s != m.screen {
+		bare = bare || x > room+1
+	}
+	x = 1
+	for _, s := range screens {
+		name := names[s]
+		if bare && s != m.screen {
 			name, _, _ = strings.Cut(name, " ") // the number alone, so that the present one is seen
 		}
 		if x+cells(name)+2 > room && s != m.screen {
@@ -223,4 +219,15 @@ func (m *Model) drawTabs(r region) {
 		}
 	}
 	r.right(r.w-1, 0, dimUnless(readOnly, busy), who)
+}
+
+// tabNames are the screens as the tabs name them, in long or in short.
+func (m *Model) tabNames(long bool) map[screen]string {
+	v := m.shown()
+	name := func(long1, short string) string { return map[bool]string{true: long1, false: short}[long] }
+	return map[screen]string{
+		overview: name("1 Overview", "1 Over"), servers: fmt.Sprintf("2 Servers %d", len(v.Servers)), vms: fmt.Sprintf("3 VMs %d", len(v.VMs)),
+		operations: fmt.Sprintf(name("4 Operations %d", "4 Ops %d"), len(v.Running())), events: "5 Events",
+		incidents: name("6 Incidents", "6 Inc"), capacity: "7 Capacity",
+	}
 }

@@ -108,10 +108,12 @@ func awayText(d time.Duration) string {
 // incidentsKept bounds the records that are asked for.
 const incidentsKept = 200
 
-// askIncidents asks for the records while they are on the screen and the pool has changed since.
+// askIncidents asks for the records while they are on the screen, or a server is lost, and the pool has changed since.
 func (m *Model) askIncidents() {
 	k := &m.incidents
-	wanted := m.screen == incidents
+	wanted := m.screen == incidents || slices.ContainsFunc(m.view.Servers, func(s *pb.ServerView) bool {
+		return serverIs(s, pb.ServerState_SERVER_STATE_LOST)
+	})
 	for _, d := range m.dialogs {
 		_, is := d.(*incidentPage)
 		wanted = wanted || is
@@ -199,7 +201,7 @@ func (p *incidentPage) lines(m *Model) lines {
 		return l
 	}
 	i := p.reply.GetIncident()
-	l = append(m.incidentFacts(i), incidentTable(i)...)
+	l = append(m.incidentFacts(i), m.incidentTable(i)...)
 	l.gap()
 	l.head("TIME LINE")
 	for _, s := range p.reply.GetTimeline() {
@@ -248,21 +250,54 @@ func (m *Model) incidentFacts(i *pb.Incident) lines {
 	}
 	l.fact("recorded by", i.GetBy())
 	l.gap()
+	l.fact("restarted", restartedText(m, i))
 	l.head(fmt.Sprintf("VMS %d", len(i.GetVms())))
 	return l
 }
 
+// restartedText is how many run again, for how long they were away, and how many still wait.
+func restartedText(m *Model, i *pb.Incident) string {
+	var away []time.Duration
+	waiting, all := 0, 0
+	for _, v := range i.GetVms() {
+		switch {
+		case v.GetRecovery() == pb.Recovery_RECOVERY_LEFT:
+			continue
+		case v.GetDowntime() != nil:
+			away = append(away, v.GetDowntime().AsDuration())
+		case v.GetRecovery() == pb.Recovery_RECOVERY_UNSPECIFIED:
+			waiting++
+		}
+		all++
+	}
+	if all == 0 {
+		return ""
+	}
+	s := m.glyphs.gauge(int64(len(away)), int64(all), 16) + fmt.Sprintf(" %d of %d", len(away), all)
+	if len(away) > 0 {
+		slices.Sort(away)
+		s += fmt.Sprintf("; away: median %s, worst %s", seconds(away[len(away)/2]), seconds(away[len(away)-1]))
+	}
+	if waiting > 0 {
+		s += fmt.Sprintf("; %d not yet", waiting)
+	}
+	return s
+}
+
 // incidentTable is what became of each VM.
-func incidentTable(i *pb.Incident) lines {
+func (m *Model) incidentTable(i *pb.Incident) lines {
 	var l lines
-	l.add(dim, pad("VM", 14)+pad("FROM", 8)+pad("TO", 8)+pad("AWAY", 9)+pad("END", 11)+"WHY")
+	l.add(dim, pad("VM", 14)+pad("PRIO", 8)+pad("FROM", 8)+pad("TO", 8)+pad("AWAY", 9)+pad("END", 11)+"WHY")
 	for _, v := range i.GetVms() {
 		end, t := incidentEnd(v)
+		if x := m.shown().VM(v.GetVm()); t == bad && x != nil {
+			end = word(x.GetStatus())
+		}
 		why := v.GetWhy()
 		if len(v.GetWaited()) > 0 {
 			why = joinWhy(why, "waited: "+strings.Join(v.GetWaited(), "; "))
 		}
-		l.row(piece{plain, pad(v.GetVm(), 14)}, piece{plain, pad(dash(v.GetFrom()), 8)}, piece{plain, pad(dash(v.GetTo()), 8)},
+		l.row(piece{plain, pad(v.GetVm(), 14)}, piece{plain, pad(m.priorityOf(v.GetVm()), 8)}, piece{plain, pad(dash(v.GetFrom()), 8)}, piece{plain, pad(dash(v.GetTo()), 8)},
 			piece{plain, pad(awayText(v.GetDowntime().AsDuration()), 9)}, piece{t, pad(end, 11)}, piece{dim, why})
 	}
 	return l
@@ -273,4 +308,12 @@ func joinWhy(a, b string) string {
 		return b
 	}
 	return a + "; " + b
+}
+
+// priorityOf is a VM's priority now, if there still is such a VM.
+func (m *Model) priorityOf(id string) string {
+	if v := m.shown().VM(id); v != nil {
+		return word(v.GetVm().GetPriority())
+	}
+	return "-"
 }

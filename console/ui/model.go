@@ -62,6 +62,8 @@ type Model struct {
 	pending []*pending
 	asked   map[string]bool
 	places  map[string]places
+	// definitions are the XML of the VMs whose details were opened.
+	definitions map[string]string
 	// what to remember for ten seconds: the leader before.
 	leaderWas   string
 	leaderSince time.Time

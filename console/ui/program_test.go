@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func (s *fakeSession) Link() feed.Link {
 
 func (s *fakeSession) Call(req proto.Message) (proto.Message, error) {
 	name := feed.Method(req)
-	if f, ok := cannedReplies()[name[len("/holdfast.v1.PoolService/"):]]; ok && f != nil {
+	if f, ok := cannedReplies()[name[strings.LastIndexByte(name, '/')+1:]]; ok && f != nil {
 		return f(req)
 	}
 	s.calls <- req

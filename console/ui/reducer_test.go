@@ -290,7 +290,7 @@ func TestPlainSaysEachChangeOnceAndAsksWithNumbers(t *testing.T) {
 }
 
 func TestIncidentsAreAskedForWhileTheyAreShownAndFollowThePool(t *testing.T) {
-	b := troubled(t)
+	b := newBench(t, fakepool.Healthy(), 120, 40)
 	asked := 0
 	list := b.replies["ListIncidents"]
 	b.replies["ListIncidents"] = func(r proto.Message) (proto.Message, error) { asked++; return list(r) }
@@ -311,7 +311,7 @@ func TestIncidentsAreAskedForWhileTheyAreShownAndFollowThePool(t *testing.T) {
 		t.Errorf("asked %d times, want again after a change", asked)
 	}
 	b.press("enter")
-	b.sees("INCIDENT 20261122T130512-hv-06", "TIME LINE", "web-08 runs on hv-05 again, after 7.0 s", "pending", "waited: no free GPU anywhere")
+	b.sees("INCIDENT 20261122T130512-hv-06", "TIME LINE", "web-08 runs on hv-05 again, after 7.0 s", "1 of 2; away: median 7.0 s, worst 7.0 s; 1 not yet", "waited: no free GPU anywhere")
 	b.press("esc", "/")
 	b.write("server:hv-02")
 	b.press("enter")
@@ -319,7 +319,30 @@ func TestIncidentsAreAskedForWhileTheyAreShownAndFollowThePool(t *testing.T) {
 	b.press("esc", "Y")
 	b.line("incident show last")
 	b.sees("INCIDENT 20261122T130512-hv-06")
+	b.press("esc", "1")
+	b.delta(&pb.Delta{Servers: []*pb.ServerView{fakepool.Troubled().GetServers()[5]}})
+	before := asked
+	b.delta(&pb.Delta{Vms: []*pb.VMView{{Vm: &pb.VM{Id: "aac"}}}})
+	b.pass(2*time.Second, true)
+	if asked != before+1 {
+		t.Errorf("asked %d times while a server is lost, want 1", asked-before)
+	}
 	if want := "holdfast incident show 20261122T130512-hv-06"; len(b.copied) != 1 || b.copied[0] != want {
 		t.Errorf("copied %q, want %q", b.copied, want)
+	}
+}
+
+func TestDetailsOfAVMTellItsDefinitionDisksPlacesAndHistory(t *testing.T) {
+	b := newBench(t, fakepool.Troubled(), 120, 40)
+	b.line("vm show web-02")
+	text := plainText(b.m.top().(*pager).make(b.m)) //nolint:errcheck,forcetypeassert // it was just opened
+	b.press("esc")
+	b.line("vm show web-01") // one that runs
+	text += plainText(b.m.top().(*pager).make(b.m)) //nolint:errcheck,forcetypeassert // it was just opened
+	for _, want := range []string{"vda on virtio, /pool/web-01.qcow2", "br0, 52:54:00:12:34:56", "WHERE IT COULD GO", "no: CPU lacks avx512f", "HISTORY",
+		"operator kim asked to stop web-02", "DEFINITION", "\n  <name>web-01</name>\n  <devices>\n    <disk type='file' device='disk'>\n      <source"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("details do not tell %q:\n%s", want, text)
+		}
 	}
 }

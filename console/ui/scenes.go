@@ -53,7 +53,7 @@ func (m *Model) banners() []banner {
 		if b, ok := m.lostBanner(s, c); ok {
 			out = append(out, b)
 		} else if f := m.failoverShown(s); f != nil && c.GetHa() && !c.GetFrozen() {
-			out = append(out, banner{busy, f.sentence(m) + "  (Enter on it: all of it)"})
+			out = append(out, banner{busy, f.sentence(m) + "  (6 Enter: all of it, Esc: away)"})
 		}
 	}
 	if op := m.bannerOperation(v); op != nil && m.banner.shown && len(out) < 4 {
