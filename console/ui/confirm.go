@@ -8,15 +8,17 @@ import (
 // confirm is the preview and confirmation of one action. Its first focus is never on the button that acts, and the
 // keys that open it do nothing in it.
 type confirm struct {
-	act     *action
-	ids     []string
-	hidden  int
-	weight  weight
-	why     input
-	typed   input
-	focus   int
-	top     int    // of the preview
-	seen    string // what the preview said when it was opened
+	act    *action
+	ids    []string
+	hidden int
+	weight weight
+	why    input
+	typed  input
+	focus  int
+	top    int    // of the preview
+	seen   string // what the preview said when it was last read
+	// before are the lines of the preview that was read, while it has changed since.
+	before  map[string]bool
 	changed bool
 	refusal string
 	// plan is what the pool's planner says about it; nil for actions that need none.
@@ -200,9 +202,17 @@ func (c *confirm) refresh(m *Model) {
 		c.followPlan(m)
 		return
 	}
-	if plainText(c.act.about(m, c.ids)) != c.seen {
+	if c.preview(m) != c.seen {
 		c.changed = true
 	}
+}
+
+// preview is the part of the dialog that must not change unnoticed.
+func (c *confirm) preview(m *Model) string {
+	if c.plan != nil {
+		return plainText(c.plan.lines(m))
+	}
+	return plainText(c.act.about(m, c.ids))
 }
 
 func (c *confirm) key(m *Model, k Key) {
@@ -219,6 +229,12 @@ func (c *confirm) key(m *Model, k Key) {
 		return
 	case "enter":
 		c.enter(m)
+		return
+	case "pgdown":
+		c.top += 5
+		return
+	case "pgup":
+		c.top = max(c.top-5, 0)
 		return
 	}
 	if c.plan != nil && c.stop() != "why" && c.stop() != "typed" && c.plan.key(m, k) {
@@ -238,10 +254,13 @@ func (c *confirm) key(m *Model, k Key) {
 		switch k.Name {
 		case "left", "right":
 			c.focus = len(stops) - 2 + (c.focus-(len(stops)-2)+1)%2
-		case "j", "pgdown":
+		case "j":
 			c.top += 5
-		case "k", "pgup":
+		case "k":
 			c.top = max(c.top-5, 0)
+		case "Y":
+			m.do(Copy{plainText(c.text(m))})
+			m.say(accent, "copied: the preview")
 		case "y":
 			s := c.act.commandLine(c.able(m), c.inputsFor(c.ids[0]))
 			m.do(Copy{s})
@@ -258,7 +277,7 @@ func (c *confirm) enter(m *Model) {
 		m.close()
 	case "go":
 		if c.changed {
-			c.changed, c.seen = false, plainText(c.act.about(m, c.ids))
+			c.changed, c.before, c.seen = false, nil, c.preview(m)
 			c.refusal = "it had changed; Enter again if it is still right"
 			return
 		}
@@ -306,5 +325,5 @@ func (c *confirm) act1(m *Model) {
 }
 
 func (c *confirm) hints(*Model) string {
-	return "Tab field   Enter next or choose   y copy as command   Esc leave"
+	return "Tab field  Enter choose  Esc leave  PgDn scroll  y copy command  Y copy all"
 }

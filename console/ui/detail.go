@@ -240,18 +240,32 @@ func (m *Model) operationDetail(o *pb.Operation) lines {
 	return append(l, m.history(func(e *pb.Event) bool { return e.GetOperation() == o.GetId() })...)
 }
 
-// parts are the operations that belong to this one.
+// parts are the operations that belong to this one: of an evacuation the moves of its VMs, as they come alive.
 func (m *Model) parts(o *pb.Operation) lines {
 	var l lines
+	ended, moving := 0, 0
 	for _, p := range m.shown().Operations {
-		if p.GetParent() == o.GetId() {
-			l.row(piece{plain, subject(p) + "  "}, piece{outcomeTone(p.GetOutcome()), word(p.GetOutcome()) + "  "}, piece{bar, m.bar(p, 12) + "  "}, piece{dim, operationNote(p)})
+		if p.GetParent() != o.GetId() {
+			continue
 		}
+		state := word(p.GetOutcome())
+		switch _, _, begun := percent(p.GetProgress()); {
+		case p.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING:
+			ended++
+		case begun:
+			moving++
+			state = "moving"
+		default:
+			state = dashIf(p.GetPhase(), state)
+		}
+		l.row(piece{plain, pad(subject(p), 16)}, piece{plain, pad(dash(p.GetServer()), 10)}, piece{outcomeTone(p.GetOutcome()), pad(state, 9)},
+			piece{bar, pad(m.bar(p, 12), 19)}, piece{dim, joinParts(paceText(p), p.GetError())})
 	}
 	if len(l) == 0 {
 		return nil
 	}
-	return append(lines{nil, []piece{{title, "VMS"}}}, l...)
+	return append(lines{nil, []piece{{title, fmt.Sprintf("VMS  %d of %d, %d moving, %s", ended, len(l), moving, stopwatch(m.took(o)))}},
+		[]piece{{dim, pad("VM", 16) + pad("TO", 10) + pad("STATE", 9)}}}, l...)
 }
 
 // pad fills s to w cells and one more.

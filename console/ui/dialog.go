@@ -135,7 +135,7 @@ func (l lines) draw(r region, top int) int {
 		r.sub(0, r.h-1, r.w, 1).clear()
 		text := "... " + plural(more+1, "more line")
 		if scrolls {
-			text += ", j and k scroll"
+			text += ", j k PgDn scroll"
 		}
 		r.put(0, r.h-1, dim, text)
 	}

@@ -15,6 +15,7 @@ type index struct {
 	of          *feed.View
 	serverNames []string
 	longestVM   []string
+	longestOp   []string
 	running     map[string]*pb.Operation // by VM, the newest
 	about       map[string]*pb.Operation // by server
 	operations  map[string]*pb.Operation
@@ -106,6 +107,13 @@ func (ix *index) tally(v *pb.VMView, n int) {
 }
 
 func (ix *index) indexOperations(v *feed.View) {
+	longest := ""
+	for _, o := range v.Operations {
+		if s := operationName(o); len(s) > len(longest) {
+			longest = s
+		}
+	}
+	ix.longestOp = []string{longest}
 	ix.running, ix.about, ix.operations = map[string]*pb.Operation{}, map[string]*pb.Operation{}, make(map[string]*pb.Operation, len(v.Operations))
 	for _, o := range v.Operations {
 		ix.operations[o.GetId()] = o
@@ -222,7 +230,7 @@ func (m *Model) vmNote(v *pb.VMView) string {
 		if o.GetServer() != "" && (o.GetKind() == pb.OperationKind_OPERATION_KIND_MIGRATE || o.GetKind() == pb.OperationKind_OPERATION_KIND_RELOCATE) {
 			s = "-> " + o.GetServer()
 		}
-		return joinParts(s, progressText(o.GetProgress()), o.GetPhase(), o.GetError())
+		return joinParts(s, paceText(o), o.GetPhase(), o.GetError())
 	}
 	switch {
 	case v.GetReason() != "":
@@ -254,11 +262,11 @@ func (m *Model) serverState(s *pb.ServerView) string {
 		return w
 	}
 	out := serverWords(s)
+	if serverIs(s, pb.ServerState_SERVER_STATE_EVACUATING) {
+		out = strings.TrimPrefix(out, word(pb.ServerState_SERVER_STATE_UP)+", ") // which it must be, and the count needs the room
+	}
 	if o := m.index.about[id]; o != nil && o.GetProgress().GetItemsTotal() > 0 {
 		out += fmt.Sprintf(" %d/%d", o.GetProgress().GetItemsDone(), o.GetProgress().GetItemsTotal())
-	}
-	if serverIs(s, pb.ServerState_SERVER_STATE_LOST) && !serverIs(s, pb.ServerState_SERVER_STATE_FENCED) && s.GetFence() == nil {
-		return out
 	}
 	return out
 }
@@ -329,9 +337,15 @@ func operationNote(o *pb.Operation) string {
 			route = o.GetSource() + " " + route
 		}
 	}
-	rate := ""
-	if o.GetOutcome() == pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
-		rate = progressText(&pb.Progress{BytesPerSecond: o.GetProgress().GetBytesPerSecond(), EstimatedTimeToFinish: o.GetProgress().GetEstimatedTimeToFinish()})
+	return joinParts(o.GetError(), route, o.GetPhase(), paceText(o), o.GetRequested().GetWhy())
+}
+
+// paceText is how long a running operation still takes, and how fast it goes; how far it is, a bar beside it says.
+func paceText(o *pb.Operation) string {
+	if o.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
+		return ""
 	}
-	return joinParts(o.GetError(), route, o.GetPhase(), rate, o.GetRequested().GetWhy())
+	p := o.GetProgress()
+	left := progressText(&pb.Progress{EstimatedTimeToFinish: p.GetEstimatedTimeToFinish()})
+	return joinParts(left, progressText(&pb.Progress{BytesPerSecond: p.GetBytesPerSecond()}))
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/holdfast-ha/holdfast/console/cli/fakepool"
 	"github.com/holdfast-ha/holdfast/console/feed"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -92,7 +94,7 @@ func TestEveryActionCanBeAskedForWhenNothingIsInTheWay(t *testing.T) {
 }
 
 func TestEveryCallThatChangesSomethingHasAnAction(t *testing.T) {
-	// What the console leaves to the command line: it takes files. So do identities.
+	// What the console leaves to the command line: it takes files. So do identities, and a drill writes a report.
 	elsewhere := []string{"RegisterVM", "UpdateServer"}
 	have := strings.Join(elsewhere, " ")
 	for _, a := range append(allActions, setAction("pool", nil, nil), setAction("x", nil, nil)) {
@@ -100,7 +102,7 @@ func TestEveryCallThatChangesSomethingHasAnAction(t *testing.T) {
 	}
 	for _, m := range rpc.Permitted("admin") {
 		name := m[strings.LastIndexByte(m, '/')+1:]
-		if !rpc.IsRead(m) && !strings.Contains(have, name) && !strings.Contains(m, "JoinService") && !strings.Contains(m, "IdentityService") {
+		if !rpc.IsRead(m) && !strings.Contains(have, name) && !strings.Contains(m, "JoinService") && !strings.Contains(m, "IdentityService") && !strings.Contains(m, "DrillService") {
 			t.Errorf("%s has no action", m)
 		}
 	}
@@ -284,6 +286,40 @@ func TestAPlanThatIsRefusedIsShownAndNothingCanBeStarted(t *testing.T) {
 	b.write("hv-02")
 	b.press("tab", "enter", "tab", "enter", "tab", "enter")
 	if len(b.sent) != 0 {
+		t.Errorf("sent %v", b.sent)
+	}
+}
+
+func TestAPlanThatChangesUnderTheReadersEyesIsMarkedAndReadAgain(t *testing.T) {
+	b := troubled(t)
+	b.line("maintenance enter hv-02")
+	b.seesNot("! web-01", "! 1 web-01", "this has changed")
+	c := b.m.top().(*confirm) //nolint:errcheck,forcetypeassert // it was just opened
+	c.focus = 2
+	b.write("hv-02")
+	b.replies["PlanMaintenance"] = func(proto.Message) (proto.Message, error) {
+		p := cannedPlan()
+		p.PlanRevision, p.Moves[0].Target = 78, "hv-04"
+		return p, nil
+	}
+	b.now = b.now.Add(2 * time.Second)
+	b.held = true
+	b.delta(&pb.Delta{Vms: []*pb.VMView{{Vm: &pb.VM{Id: "aaa"}}}})
+	b.press("enter", "tab", "enter")
+	b.sees("the pool has changed: being checked again")
+	b.held = false
+	r, err := b.replies["PlanMaintenance"](nil)
+	b.reduce(Answer{Session: 1, At: b.now, Topic: c.topic(), Message: r, Err: err})
+	b.sees("!  1 web-01", "hv-04", "this has changed since you opened it")
+	b.seesNot("!  2 web-02")
+	b.press("enter")
+	if len(b.sent) != 0 {
+		t.Fatalf("sent %v although nobody has read the new plan", b.sent)
+	}
+	b.sees("it had changed; Enter again")
+	b.seesNot("!  1 web-01")
+	b.press("enter")
+	if r, ok := b.one().Request.(*pb.EnterMaintenanceRequest); !ok || r.GetPlanRevision() != 78 {
 		t.Errorf("sent %v", b.sent)
 	}
 }

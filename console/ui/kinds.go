@@ -104,8 +104,15 @@ func init() {
 	}
 }
 
-func serverNames(m *Model) []string { return m.index.serverNames }
-func vmNames(m *Model) []string     { return m.index.longestVM }
+func serverNames(m *Model) []string      { return m.index.serverNames }
+func longestOperation(m *Model) []string { return m.index.longestOp }
+
+// operationName is what an operation does, to what.
+func operationName(o *pb.Operation) string {
+	return strings.TrimSpace(word(o.GetKind()) + " " + subject(o))
+}
+
+func vmNames(m *Model) []string { return m.index.longestVM }
 
 func serverColumns() []column {
 	return []column{
@@ -160,13 +167,11 @@ func vmColumns() []column {
 
 func operationColumns() []column {
 	return []column{
-		col("OPERATION", "operation", 26, 0, func(_ *Model, o *pb.Operation) (string, tone) {
-			return strings.TrimSpace(word(o.GetKind()) + " " + subject(o)), plain
-		}),
+		fitted(col("OPERATION", "operation", 0, 0, func(_ *Model, o *pb.Operation) (string, tone) { return operationName(o), plain }), 14, 30, longestOperation),
 		live(col("STATE", "state", 9, 0, func(_ *Model, o *pb.Operation) (string, tone) {
 			return word(o.GetOutcome()), outcomeTone(o.GetOutcome())
 		})),
-		live(col("PROGRESS", "progress", 19, 5, func(m *Model, o *pb.Operation) (string, tone) { return m.bar(o, 12), bar })),
+		live(col("PROGRESS", "progress", 19, 2, func(m *Model, o *pb.Operation) (string, tone) { return m.bar(o, 12), bar })),
 		number(col("TIME", "time", 7, 3, func(m *Model, o *pb.Operation) (string, tone) { return stopwatch(m.took(o)), plain }),
 			func(o *pb.Operation) float64 { return o.GetRequested().GetAt().AsTime().Sub(time.Time{}).Seconds() }),
 		col("BEGAN", "began", 12, 6, func(m *Model, o *pb.Operation) (string, tone) { return clockTime(m.now, o.GetRequested().GetAt()), dim }),

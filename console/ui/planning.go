@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -64,8 +65,14 @@ func (c *confirm) answer(m *Model, a Answer) {
 // notice sees whether the plan has changed under the reader's eyes.
 func (c *confirm) notice(m *Model) {
 	text := plainText(c.plan.lines(m))
-	if c.seen != "" && c.seen != text && c.refusal == "" {
-		c.changed = c.changed || c.everReady
+	if c.everReady && c.seen != text {
+		if c.before == nil {
+			c.before = map[string]bool{}
+			for line := range strings.SplitSeq(c.seen, "\n") {
+				c.before[line] = true
+			}
+		}
+		c.changed = true
 	}
 	c.seen, c.everReady = text, true
 }
@@ -87,6 +94,8 @@ func (c *confirm) planTrouble() string {
 		return reason
 	case !c.planned.ready:
 		return "waiting for the plan"
+	case c.planned.asked:
+		return "the pool has changed: being checked again"
 	}
 	return ""
 }
@@ -105,12 +114,29 @@ func (c *confirm) planLines(m *Model) lines {
 		l.add(dim, "asking the pool's planner ...")
 		return l
 	}
-	l = c.plan.lines(m)
+	l = c.marked(c.plan.lines(m))
 	state := "checked " + seconds(m.now.Sub(c.planned.at)) + " ago"
 	if c.planned.asked || c.planned.revision != m.shown().Revision {
 		state = "the pool has changed; being checked again"
 	}
 	l.gap()
-	l.add(dim, "PREVIEW, nothing has started. "+state)
+	_, revision := c.plan.choose(c.ids[0])
+	l.add(dim, fmt.Sprintf("PREVIEW, nothing has started. plan r%d, %s", revision, state))
 	return l
+}
+
+// marked marks the lines that were others when they were read.
+func (c *confirm) marked(l lines) lines {
+	if c.before == nil {
+		return l
+	}
+	out := make(lines, 0, len(l))
+	for _, line := range l {
+		text := strings.TrimSuffix(plainText(lines{line}), "\n")
+		if len(line) > 0 && !c.before[text] {
+			line = append([]piece{{bad, "! "}}, line...)
+		}
+		out = append(out, line)
+	}
+	return out
 }

@@ -337,7 +337,7 @@ func TestDetailsOfAVMTellItsDefinitionDisksPlacesAndHistory(t *testing.T) {
 	b.line("vm show web-02")
 	text := plainText(b.m.top().(*pager).make(b.m)) //nolint:errcheck,forcetypeassert // it was just opened
 	b.press("esc")
-	b.line("vm show web-01") // one that runs
+	b.line("vm show web-01")                        // one that runs
 	text += plainText(b.m.top().(*pager).make(b.m)) //nolint:errcheck,forcetypeassert // it was just opened
 	for _, want := range []string{"vda on virtio, /pool/web-01.qcow2", "br0, 52:54:00:12:34:56", "WHERE IT COULD GO", "no: CPU lacks avx512f", "HISTORY",
 		"operator kim asked to stop web-02", "DEFINITION", "\n  <name>web-01</name>\n  <devices>\n    <disk type='file' device='disk'>\n      <source"} {
