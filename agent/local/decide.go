@@ -302,7 +302,7 @@ func decidePaused(v View) Decision {
 		return do(StepNone, "paused by the guard; the session is not renewed yet")
 	case v.Acked == 0 || v.Acked != v.Claim.Revision:
 		return do(StepWriteHeld, "paused by the guard; its claim is asserted anew before it runs on")
-	case v.Domain.State == DomainPaused:
+	case v.Domain.State == DomainPaused || v.Domain.State == DomainPostMigrate:
 		return do(StepResume, "paused by the guard; its claim is still this server's")
 	default:
 		return do(StepHold, "runs on after a pause")

@@ -29,7 +29,8 @@ type Moving struct {
 	Session   pool.Session
 	// Running: that call has not returned.
 	Running bool
-	// Clean, Paused and Why are its result; see Transfer. Why also tells an error.
+	// Clean and Why are its result; see Transfer. Why also tells an error. Paused: somebody had paused the guest by hand
+	// before it was asked for, and it arrived so.
 	Clean, Paused bool
 	Why           string
 	// GaveUp says why this agent wants the job ended; empty if it does not.
@@ -74,7 +75,7 @@ func decideMigrating(v View) Decision {
 	case m.FrozenAt != 0 && !v.Now.Before(m.FrozenAt.Add(frozenKill)):
 		return do(StepKill, fmt.Sprintf("its guest stood still for %v for the end of a copy that did not come", frozenKill))
 	}
-	if v.GuardPaused && (!own || !m.Running) && m.JobAt != 0 && !m.JobRunning {
+	if v.GuardPaused && d.State != DomainPostMigrate && (!own || !m.Running) && m.JobAt != 0 && !m.JobRunning {
 		return decidePaused(v) // no job will let it go on
 	}
 	if next := decideGuard(v); next.Step != StepNone && !v.GuardPaused { // a new hold would make the guard forget the pause
@@ -108,6 +109,8 @@ func decideLeft(v View) Decision {
 		return Decision{Step: StepWait, Why: "a job runs without its caller", At: m.JobAt.Add(jobPoll)}
 	case m.JobRunning:
 		return do(StepLookAtJob, "whether the job has ended")
+	case m.Operation != v.Claim.Operation && !m.Begun && v.givesUp() == "" && !v.MayStart:
+		return do(StepNone, "the session's stop time is too close to begin a transfer")
 	case m.Operation != v.Claim.Operation && !m.Begun && v.givesUp() == "" && (v.Domain.State == DomainRunning || v.Domain.State == DomainPaused):
 		return do(StepMigrate, fmt.Sprintf("to %s", v.Claim.Incoming.Server))
 	}
@@ -176,7 +179,9 @@ func (v View) givesUp() string {
 	case v.Domain.State == DomainPanicked:
 		return "the guest panicked"
 	case v.Domain.State == DomainIOError:
-		return "the guest is paused by a disk I/O error"
+		return "the guest is " + pausedByError
+	case v.GuardPaused && v.Domain.State == DomainPaused:
+		return "the guest is " + pausedByGuard
 	case m.FrozenAt != 0 && !v.Now.Before(m.FrozenAt.Add(frozenAbort)):
 		return fmt.Sprintf("its guest stood still for %v for the end of the copy", frozenAbort)
 	}

@@ -69,8 +69,19 @@ func TestASourceDecides(t *testing.T) {
 		}), StepKill},
 		{"paused by the guard: the pause is not forgotten for a new hold", with(leaving, func(v *View) {
 			v.GuardPaused, v.HeldUnder, v.Domain.State = true, 6, DomainPaused
-			v.Moving.Operation, v.Moving.Running = "op-1", true
+			v.Moving.Operation, v.Moving.Running, v.Moving.AbortAt = "op-1", true, v.Now
 		}), StepWait},
+		{"paused by the guard while its memory is copied: gives the copy up, so that it need not stand still until its end", with(leaving, func(v *View) {
+			v.GuardPaused, v.HeldUnder, v.Domain.State = true, 6, DomainPaused
+			v.Moving.Operation, v.Moving.Running = "op-1", true
+		}), StepAbort},
+		{"begins no transfer near the stop time: what stands still then may have been paused by the guard", with(leaving, func(v *View) { v.MayStart = false }), StepNone},
+		{"paused by the guard, then by the copy's end that came to nothing: taken back first", with(leaving, func(v *View) {
+			v.GuardPaused, v.HeldUnder, v.Domain.State, v.Moving.Operation = true, 7, DomainPostMigrate, "op-1"
+		}), StepEndMigration},
+		{"and goes on, whatever was last reported", with(held, func(v *View) {
+			v.GuardPaused, v.Domain.State, v.Acked, v.Moving.WasPaused = true, DomainPostMigrate, 50, true
+		}), StepResume},
 		{"paused by the guard, and no job runs: written before it goes on", with(leaving, func(v *View) {
 			v.GuardPaused, v.HeldUnder, v.Domain.State, v.Moving.Operation = true, 6, DomainPaused, "op-1"
 		}), StepWriteHeld},
@@ -155,5 +166,35 @@ func TestWhatEndsOnItsWayIsAFailureOnlyIfTheGuestOrQEMUFailed(t *testing.T) {
 		Claim: pool.Claim{VM: "web", Server: "srv-1", Session: 6, Phase: pool.PhaseMigrating, Incoming: &pool.Incoming{}},
 		VM:    pool.VM{ID: "web", Desired: pool.DesiredRunning}}); d.Cause != pool.CauseServerRestarted {
 		t.Errorf("nothing here under a new session: %v", d.Cause)
+	}
+}
+
+func TestACopyStaysPausedOnlyIfSomebodyHadPausedTheGuestByHand(t *testing.T) {
+	arrived := Transfer{Clean: true, Paused: true}
+	for _, tt := range []struct {
+		name string
+		c    transfer
+		want bool
+	}{
+		{"paused before the transfer was asked for", transfer{result: arrived, still: true}, true},
+		{"running", transfer{result: Transfer{Clean: true}}, false},
+		{"paused after it was asked for, as a guard does", transfer{result: arrived}, false},
+		{"paused before, and the guard says that it was its doing", transfer{result: arrived, still: true, byGuard: true}, false},
+	} {
+		if got := tt.c.byHand(); got != tt.want {
+			t.Errorf("%s: stays paused = %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestAPauseIsReportedAsTheGuardsIfItWas(t *testing.T) {
+	v := held()
+	v.Domain.State = DomainPaused
+	if _, why := observedState(v); why != pausedByHand {
+		t.Errorf("paused by hand: %s", why)
+	}
+	v.GuardPaused = true
+	if _, why := observedState(v); why != pausedByGuard {
+		t.Errorf("paused by the guard: %s", why)
 	}
 }

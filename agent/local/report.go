@@ -6,6 +6,13 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
+// Reasons for a VM that is reported paused.
+const (
+	pausedByHand  = "paused outside Holdfast"
+	pausedByGuard = "paused by the guard, since this server was cut off"
+	pausedByError = "paused by a disk I/O error"
+)
+
 // observedState translates a domain into the words of the pool.
 func observedState(v View) (pool.RunState, string) {
 	switch d := v.Domain; {
@@ -24,11 +31,13 @@ func observedState(v View) (pool.RunState, string) {
 	case d.State == DomainRunning:
 		return pool.RunRunning, ""
 	case d.State == DomainIOError:
-		return pool.RunPaused, "paused by a disk I/O error"
+		return pool.RunPaused, pausedByError
 	case d.State == DomainShuttingDown:
 		return pool.RunStopping, "the guest is powering off"
+	case v.GuardPaused:
+		return pool.RunPaused, pausedByGuard
 	default:
-		return pool.RunPaused, "paused outside Holdfast"
+		return pool.RunPaused, pausedByHand
 	}
 }
 

@@ -29,7 +29,13 @@ type transfer struct {
 	begun   pool.Instant
 	// refused counts how often the destination did not confirm its copy.
 	refused int
+	// still: the guest stood still when the transfer was asked for. byGuard: the guard has paused it since.
+	still, byGuard bool
 }
+
+// byHand reports whether the copy arrived paused because somebody paused the guest, which it then stays. A guard's pause
+// is over with the process that it paused.
+func (c *transfer) byHand() bool { return c.result.Paused && c.still && !c.byGuard }
 
 // outgoing is what the reconciler remembers of a VM's way out.
 type outgoing struct {
@@ -45,7 +51,7 @@ type outgoing struct {
 // viewMoving fills in what is known of a migration. The caller holds the lock.
 func (r *Reconciler) viewMoving(v *View, t *tracked, snap *pool.Snapshot) {
 	st, ok := snap.States.Get(v.VM.ID)
-	v.Moving.WasPaused = ok && st.State == pool.RunPaused && st.Server == v.Me && st.Epoch == v.Claim.Epoch
+	v.Moving.WasPaused = ok && st.State == pool.RunPaused && st.Reason == pausedByHand && st.Server == v.Me && st.Epoch == v.Claim.Epoch
 	if v.Claim.Phase != pool.PhaseMigrating || v.Claim.Server != v.Me || v.Claim.Incoming == nil {
 		t.moving.jobAt, t.moving.abortAt, t.moving.frozenAt = 0, 0, 0
 		return
@@ -63,7 +69,8 @@ func (r *Reconciler) viewMoving(v *View, t *tracked, snap *pool.Snapshot) {
 	m.JobAt, m.JobRunning, m.AbortAt, m.FrozenAt = t.moving.jobAt, t.moving.jobRunning, t.moving.abortAt, t.moving.frozenAt
 	if c := t.moving.call; c != nil {
 		m.Operation, m.Session, m.Running, m.GaveUp, m.Unconfirmed = c.op, c.session, c.running, c.gaveUp, c.refused
-		if m.Clean, m.Paused, m.Why = c.result.Clean, c.result.Paused, c.why; m.Why == "" {
+		c.byGuard = c.byGuard || v.GuardPaused
+		if m.Clean, m.Paused, m.Why = c.result.Clean, c.byHand(), c.why; m.Why == "" {
 			m.Why = c.result.Why
 		}
 	}
@@ -78,7 +85,7 @@ func (r *Reconciler) migrate(ctx context.Context, v View, t *tracked) error {
 	if r.cfg.Peers == nil {
 		return r.endMigration(ctx, v, do(StepEndMigration, "this agent has no way to migrate VMs live"), t)
 	}
-	c := &transfer{op: v.Claim.Operation, session: v.Session, running: true, begun: v.Now}
+	c := &transfer{op: v.Claim.Operation, session: v.Session, running: true, begun: v.Now, still: v.Domain.State == DomainPaused}
 	r.mu.Lock()
 	t.moving.call, t.moving.jobAt = c, 0
 	r.mu.Unlock()
