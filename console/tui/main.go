@@ -174,5 +174,8 @@ func (p program) screen(ctx context.Context, m *ui.Model, crashFile string) int 
 	if err != nil && ctx.Err() == nil && !errors.Is(err, tea.ErrInterrupted) {
 		return p.fail(err)
 	}
+	if s := m.Farewell(); s != "" {
+		fmt.Fprintln(p.out, s)
+	}
 	return exitOK
 }

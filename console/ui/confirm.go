@@ -3,6 +3,8 @@ package ui
 import (
 	"fmt"
 	"slices"
+
+	"github.com/holdfast-ha/holdfast/console/feed"
 )
 
 // confirm is the preview and confirmation of one action. Its first focus is never on the button that acts, and the
@@ -33,7 +35,7 @@ func newConfirm(m *Model, a *action, ids []string) *confirm {
 	if l := m.list(); l.kind == a.kind && len(l.marks) > 0 {
 		c.hidden = l.hidden()
 	}
-	c.seen = plainText(a.about(m, ids))
+	c.seen = withoutFigures(a.about(m, ids))
 	if a.plan != nil {
 		c.plan = a.plan(ids)
 		c.askPlan(m)
@@ -120,6 +122,9 @@ func (c *confirm) text(m *Model) lines {
 		if why := m.whyNot(c.act, id); why != "" && len(c.ids) > 1 {
 			out.toned(id, "left out: "+why, bad)
 		}
+	}
+	if m.freshness() == feed.Delayed {
+		out.add(bad, "! the agent is late: what is shown is "+span(m.now.Sub(m.link.Heard))+" old")
 	}
 	if c.changed {
 		out.add(bad, "! this has changed since you opened it: read it again")
@@ -210,9 +215,22 @@ func (c *confirm) refresh(m *Model) {
 // preview is the part of the dialog that must not change unnoticed.
 func (c *confirm) preview(m *Model) string {
 	if c.plan != nil {
-		return plainText(c.plan.lines(m))
+		return withoutFigures(c.plan.lines(m))
 	}
-	return plainText(c.act.about(m, c.ids))
+	return withoutFigures(c.act.about(m, c.ids))
+}
+
+// withoutFigures is what lines say, live figures apart: those change all the time and decide nothing.
+func withoutFigures(l lines) string {
+	out := make(lines, len(l))
+	for i, line := range l {
+		for _, p := range line {
+			if p.tone != bar {
+				out[i] = append(out[i], p)
+			}
+		}
+	}
+	return plainText(out)
 }
 
 func (c *confirm) key(m *Model, k Key) {

@@ -5,12 +5,21 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
 // detail is everything known about one thing, for the side column and the full page.
 func (m *Model) detail(k *kind, id string) lines {
+	l := m.detailOf(k, id)
+	if m.stale() && !m.link.Heard.IsZero() {
+		return append(lines{[]piece{{alarm, " as it was at " + m.link.Heard.Format(time.TimeOnly) + " "}}}, l...)
+	}
+	return l
+}
+
+func (m *Model) detailOf(k *kind, id string) lines {
 	row := k.row(m, m.shown(), id)
 	if row == nil {
 		var l lines

@@ -295,17 +295,38 @@ func serverNoteTone(s *pb.ServerView) tone {
 	return dim
 }
 
+// barCells is how long the bars of servers are: short where many things stand side by side.
+func (m *Model) barCells() int {
+	if m.wide() {
+		return 4
+	}
+	return 10
+}
+
+// wide reports whether servers, VMs, details, operations and events stand side by side.
+func (m *Model) wide() bool {
+	return m.class() == classL && !m.zoom && (m.screen == servers || m.screen == vms)
+}
+
+// usageCells is the width of a bar with its percentage.
+func usageCells(m *Model) int {
+	if m.wide() {
+		return m.barCells() + 7
+	}
+	return m.barCells() + 8
+}
+
 // usage is a bar with its percentage; a question mark for a server that tells nothing.
 func (m *Model) usage(part, whole int64, s *pb.ServerView) (string, tone) {
 	if s.GetMember() == nil || whole <= 0 {
-		return m.glyphs.gauge(0, 1, 10) + "   ? ", dim
+		return m.glyphs.gauge(0, 1, m.barCells()) + "   ? ", dim
 	}
 	p := part * 100 / whole
 	t := bar
 	if p >= 90 {
 		t = bad
 	}
-	return fmt.Sprintf("%s %3d%%", m.glyphs.gauge(part, whole, 10), p), t
+	return fmt.Sprintf("%s %3d%%", m.glyphs.gauge(part, whole, m.barCells()), p), t
 }
 
 // bar is an operation's progress as a gauge with its count.

@@ -323,3 +323,58 @@ func TestAPlanThatChangesUnderTheReadersEyesIsMarkedAndReadAgain(t *testing.T) {
 		t.Errorf("sent %v", b.sent)
 	}
 }
+
+func TestLiveFiguresInAPreviewAreNoChangeOfIt(t *testing.T) {
+	b := troubled(t)
+	b.line("migrate web-01 hv-05")
+	b.sees("LOAD", "hv-05")
+	b.now = b.now.Add(2 * time.Second)
+	b.figures(fakepool.Troubled(), 7)
+	b.delta(&pb.Delta{Vms: []*pb.VMView{{Vm: &pb.VM{Id: "aaa"}}}})
+	b.pass(2*time.Second, true)
+	b.seesNot("this has changed")
+}
+
+func TestADialogSaysWhenTheAgentIsLate(t *testing.T) {
+	b := troubled(t)
+	b.line("inbound-lock on hv-01")
+	b.seesNot("the agent is late")
+	b.pass(3*time.Second, false)
+	b.sees("the agent is late: what is shown is 3s old")
+}
+
+func TestDetailsOfAStalePoolSayWhenTheyWereTrue(t *testing.T) {
+	b := troubled(t)
+	b.line("vm show web-01")
+	b.pass(6*time.Second, false)
+	b.sees("as it was at 13:05:20")
+	b.press("esc", "2")
+	b.sees("as it was at 13:05:20")
+}
+
+func TestHelpPoolsScrollingAndQuittingWorkInEveryState(t *testing.T) {
+	for state, set := range map[string]func(b *bench){
+		"stale":     func(b *bench) { b.link.Open = false; b.pass(12*time.Second, false) },
+		"resync":    func(b *bench) { b.link.Synced = false; b.pass(time.Second, true) },
+		"no leader": func(b *bench) { b.link.NoLeader = b.now; b.pass(time.Second, true) },
+		"etcd lost": func(b *bench) { b.link.EtcdLost = b.now; b.pass(time.Second, true) },
+	} {
+		t.Run(state, func(t *testing.T) {
+			b := troubled(t)
+			set(b)
+			b.press("?")
+			b.sees("HELP")
+			b.press("esc", "p")
+			b.sees("POOLS", "prod-b")
+			b.press("esc", "3", "G")
+			if l := b.m.list(); l.cursor != l.ids[len(l.ids)-1] {
+				t.Errorf("the cursor is on %s", l.cursor)
+			}
+			b.line("pool prod-b")
+			b.press("q")
+			if n := len(b.others); n != 2 || b.others[0] != (Open{"prod-b"}) || b.others[1] != (Quit{}) {
+				t.Errorf("effects %v", b.others)
+			}
+		})
+	}
+}

@@ -78,6 +78,9 @@ func fitted(c column, least, most int, texts func(m *Model) []string) column {
 	return c
 }
 
+// sized gives a column a width that depends on what else is on the screen.
+func sized(width func(m *Model) int, c column) column { c.fit = width; return c }
+
 func live(c column) column { c.live = true; return c }
 
 // field finds a column or a further field by its key.

@@ -104,6 +104,18 @@ func init() {
 	}
 }
 
+// stateCells is the width of a server's state: what there is, where many things stand side by side.
+func stateCells(m *Model) int {
+	if !m.wide() {
+		return 17
+	}
+	n := 5
+	for _, s := range m.shown().Servers {
+		n = max(n, cells(m.serverState(s)))
+	}
+	return min(n, 17)
+}
+
 func serverNames(m *Model) []string      { return m.index.serverNames }
 func longestOperation(m *Model) []string { return m.index.longestOp }
 
@@ -123,22 +135,22 @@ func serverColumns() []column {
 			}
 			return id, plain
 		}), 8, 24, serverNames),
-		live(col("STATE", "state", 17, 0, func(m *Model, s *pb.ServerView) (string, tone) { return m.serverState(s), serverTone(s) })),
+		sized(stateCells, live(col("STATE", "state", 17, 0, func(m *Model, s *pb.ServerView) (string, tone) { return m.serverState(s), serverTone(s) }))),
 		live(number(col("VMS", "vms", 4, 3, func(_ *Model, s *pb.ServerView) (string, tone) {
 			return fmt.Sprint(s.GetVms()), plain
 		}), func(s *pb.ServerView) float64 { return float64(s.GetVms()) })),
-		busiest(live(col("CPU", "cpu", 18, 4, func(m *Model, s *pb.ServerView) (string, tone) { return m.hostUsage(s.GetServer().GetId(), cpuOf) }))),
-		live(number(col("MEM", "mem", 18, 5, func(m *Model, s *pb.ServerView) (string, tone) {
+		sized(usageCells, busiest(live(col("CPU", "cpu", 18, 4, func(m *Model, s *pb.ServerView) (string, tone) { return m.hostUsage(s.GetServer().GetId(), cpuOf) })))),
+		sized(usageCells, live(number(col("MEM", "mem", 18, 5, func(m *Model, s *pb.ServerView) (string, tone) {
 			return m.usage(s.GetMemoryUsedBytes(), s.GetMember().GetMemoryBytes()-s.GetServer().GetReservedMemoryBytes(), s)
 		}), func(s *pb.ServerView) float64 {
 			return share(s.GetMemoryUsedBytes(), s.GetMember().GetMemoryBytes()-s.GetServer().GetReservedMemoryBytes())
-		})),
-		number(col("FREE", "free", 6, 6, func(_ *Model, s *pb.ServerView) (string, tone) {
+		}))),
+		live(number(col("FREE", "free", 6, 6, func(_ *Model, s *pb.ServerView) (string, tone) {
 			if s.GetMember() == nil {
 				return "-", dim
 			}
 			return size(freeMemory(s)), plain
-		}), func(s *pb.ServerView) float64 { return float64(freeMemory(s)) }),
+		}), func(s *pb.ServerView) float64 { return float64(freeMemory(s)) })),
 		col("NOTE", "note", 0, 7, func(m *Model, s *pb.ServerView) (string, tone) { return m.serverNote(s), serverNoteTone(s) }),
 	}
 }
@@ -146,9 +158,9 @@ func serverColumns() []column {
 func vmColumns() []column {
 	return []column{
 		fitted(col("VM", "vm", 0, 0, func(_ *Model, v *pb.VMView) (string, tone) { return v.GetVm().GetId(), plain }), 10, 28, vmNames),
-		fitted(col("SERVER", "server", 0, 2, func(_ *Model, v *pb.VMView) (string, tone) { return dash(vmServer(v)), plain }), 6, 16, serverNames),
+		live(fitted(col("SERVER", "server", 0, 2, func(_ *Model, v *pb.VMView) (string, tone) { return dash(vmServer(v)), plain }), 6, 16, serverNames)),
 		live(col("STATE", "state", 14, 0, func(m *Model, v *pb.VMView) (string, tone) { return m.vmState(v), vmTone(v.GetStatus()) })),
-		col("HA", "ha", 8, 3, func(m *Model, v *pb.VMView) (string, tone) { return haWord(v, m.shown().Config()) }),
+		live(col("HA", "ha", 8, 3, func(m *Model, v *pb.VMView) (string, tone) { return haWord(v, m.shown().Config()) })),
 		busiest(live(col("CPU", "cpu", 4, 4, func(m *Model, v *pb.VMView) (string, tone) { return m.vmCPU(v) }))),
 		number(col("MEM", "mem", 6, 5, func(_ *Model, v *pb.VMView) (string, tone) { return size(v.GetVm().GetMemoryBytes()), plain }),
 			func(v *pb.VMView) float64 { return float64(v.GetVm().GetMemoryBytes()) }),

@@ -131,6 +131,15 @@ func (m *Model) Take() []Effect {
 	return out
 }
 
+// Farewell is what to say when the console ends: which operations go on without it. Empty if none does.
+func (m *Model) Farewell() string {
+	n := len(m.shown().Running())
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s in %s, which closing the console does not stop: holdfast operations", plural(n, "operation")+map[bool]string{true: " goes on", false: " go on"}[n == 1], m.poolName())
+}
+
 // list is the list that keys act on.
 func (m *Model) list() *list {
 	if l := m.lists[m.screen]; l != nil {

@@ -156,7 +156,7 @@ func (p *migration) lines(m *Model) lines {
 		l.toned("cannot move", r, bad)
 	}
 	l.gap()
-	l.add(dim, "  "+pad("TARGET", 12)+pad("FREE MEM AFTER", 15)+pad("N+1 AFTER", 16)+"VERDICT")
+	l.add(dim, "  "+pad("TARGET", 12)+pad("FREE MEM AFTER", 15)+pad("LOAD", 6)+pad("N+1 AFTER", 16)+"VERDICT")
 	chosen := p.target(id).GetServer()
 	for _, c := range p.of(id).GetCandidates() {
 		mark := "  "
@@ -170,11 +170,20 @@ func (p *migration) lines(m *Model) lines {
 				verdict = "ok, recommended"
 			}
 		}
-		l.row(piece{accent, mark}, piece{plain, pad(c.GetServer(), 12)}, piece{plain, pad(free, 15)}, piece{plain, pad(verdictWord(c.GetN1After()), 16)}, piece{t, verdict})
+		l.row(piece{accent, mark}, piece{plain, pad(c.GetServer(), 12)}, piece{plain, pad(free, 15)}, piece{bar, pad(m.loadOf(c.GetServer()), 6)}, piece{plain, pad(verdictWord(c.GetN1After()), 16)}, piece{t, verdict})
 	}
 	l.gap()
 	l.add(plain, fmt.Sprintf("Moves 1 VM. N+1: %s -> %s. j k choose the target, e all reasons.", verdictWord(p.reply.GetN1Before()), verdictWord(p.target(id).GetN1After())))
 	return l
+}
+
+// loadOf is how busy a server's CPUs are now.
+func (m *Model) loadOf(server string) string {
+	x := m.load.servers[server]
+	if x == nil || x.cpu == none || !m.fresh(x.gauged) {
+		return "?"
+	}
+	return fmt.Sprintf("%d%%", x.cpu)
 }
 
 // verdictWord is a verdict's code as people read it: AT_RISK is "AT RISK".

@@ -64,7 +64,7 @@ func (c *confirm) answer(m *Model, a Answer) {
 
 // notice sees whether the plan has changed under the reader's eyes.
 func (c *confirm) notice(m *Model) {
-	text := plainText(c.plan.lines(m))
+	text := withoutFigures(c.plan.lines(m))
 	if c.everReady && c.seen != text {
 		if c.before == nil {
 			c.before = map[string]bool{}
@@ -132,7 +132,7 @@ func (c *confirm) marked(l lines) lines {
 	}
 	out := make(lines, 0, len(l))
 	for _, line := range l {
-		text := strings.TrimSuffix(plainText(lines{line}), "\n")
+		text := strings.TrimSuffix(withoutFigures(lines{line}), "\n")
 		if len(line) > 0 && !c.before[text] {
 			line = append([]piece{{bad, "! "}}, line...)
 		}

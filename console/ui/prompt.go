@@ -165,13 +165,8 @@ func init() {
 	own = map[string]func(m *Model, args []string) string{
 		"quit": func(m *Model, _ []string) string { m.do(Quit{}); return "" },
 		"help": func(m *Model, _ []string) string { m.openHelp(); return "" },
-		"use": func(m *Model, args []string) string {
-			if len(args) != 1 {
-				return "use which pool? there are " + strings.Join(m.contexts(), ", ")
-			}
-			m.do(Open{args[0]})
-			return ""
-		},
+		"use":  switchPool,
+		"pool": switchPool,
 		"theme": func(m *Model, args []string) string {
 			if len(args) != 1 {
 				return "which theme? there are " + strings.Join(ThemeNames(), ", ")
@@ -216,6 +211,15 @@ func init() {
 		"server show":    open(serverKind),
 		"operation show": open(operationKind),
 	}
+}
+
+// switchPool opens the pool of a context.
+func switchPool(m *Model, args []string) string {
+	if len(args) != 1 {
+		return "which pool? there are " + strings.Join(m.contexts(), ", ")
+	}
+	m.do(Open{args[0]})
+	return ""
 }
 
 func goTo(s screen) func(*Model, []string) string {
@@ -352,7 +356,7 @@ func (m *Model) arguments(words []string, last string) []string {
 		name := strings.Join(words[:n], " ")
 		args := words[n:]
 		switch name {
-		case "use":
+		case "use", "pool":
 			return m.contexts()
 		case "theme":
 			return ThemeNames()

@@ -346,3 +346,12 @@ func TestDetailsOfAVMTellItsDefinitionDisksPlacesAndHistory(t *testing.T) {
 		}
 	}
 }
+
+func TestClosingSaysWhichOperationsGoOn(t *testing.T) {
+	if got, want := troubled(t).m.Farewell(), "2 operations go on in prod-a, which closing the console does not stop: holdfast operations"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := newBench(t, fakepool.Healthy(), 80, 24).m.Farewell(); got != "" {
+		t.Errorf("%q in a pool at rest", got)
+	}
+}

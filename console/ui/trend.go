@@ -255,13 +255,13 @@ func (m *Model) vmCPU(v *pb.VMView) (string, tone) {
 func (m *Model) hostUsage(id string, part func(*serverLoad) uint8) (string, tone) {
 	x := m.load.servers[id]
 	if x == nil || part(x) == none || !m.fresh(x.gauged) {
-		return m.glyphs.gauge(0, 1, 10) + "   ? ", dim
+		return m.glyphs.gauge(0, 1, m.barCells()) + "   ? ", dim
 	}
 	t := bar
 	if part(x) >= 90 {
 		t = bad
 	}
-	return fmt.Sprintf("%s %3d%%", m.glyphs.gauge(int64(part(x)), 100, 10), part(x)), t
+	return fmt.Sprintf("%s %3d%%", m.glyphs.gauge(int64(part(x)), 100, m.barCells()), part(x)), t
 }
 
 func cpuOf(x *serverLoad) uint8 { return x.cpu }

@@ -81,7 +81,7 @@ func (m *Model) visible(s screen) bool {
 	}
 	switch m.class() {
 	case classL:
-		return m.screen == servers || m.screen == vms || s == events || s == operations
+		return m.screen == servers || m.screen == vms || s == events || s == operations || s == capacity
 	default:
 		return s == events && m.screen == overview
 	}
@@ -118,7 +118,7 @@ func (m *Model) news(u feed.Update) {
 		m.seenUntil = u.View
 	}
 	if u.Back != nil {
-		m.say(accent, "%s", u.Back.Sentence())
+		m.say(accent, "%s (5)", u.Back.Sentence())
 	}
 	m.scenes(before)
 	m.resolve()

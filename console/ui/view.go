@@ -44,8 +44,8 @@ func (m *Model) frameInto(r region) {
 		m.drawBody(body)
 	}
 	m.drawLast(r.rows(r.h-2, 1))
+	m.drawDialog(body) // also what a dialog tells is as old as the rest
 	m.grid.dimmed = false
-	m.drawDialog(body)
 	m.drawPrompt(r)
 	m.drawFooter(r.rows(r.h-1, 1))
 }
@@ -90,7 +90,7 @@ func (m *Model) drawWaiting(r region) {
 // drawBody draws what the screen and the size class ask for.
 func (m *Model) drawBody(r region) {
 	switch {
-	case m.class() == classL && !m.zoom && (m.screen == servers || m.screen == vms):
+	case m.wide():
 		m.drawWide(r)
 	case m.screen == overview:
 		m.drawOverview(r)
@@ -122,9 +122,9 @@ func (m *Model) drawSide(r region, l *list) {
 func (m *Model) drawWide(r region) {
 	below := max(r.h/4, 8)
 	top := r.rows(0, r.h-below)
-	w1, w3 := r.w*24/100, r.w*31/100
+	w1, w3 := r.w*28/100, r.w*27/100
 	a, b, c := top.sub(0, 0, w1, top.h), top.sub(w1+1, 0, r.w-w1-w3-2, top.h), top.sub(r.w-w3-1, 0, w3+1, top.h)
-	m.drawList(a, m.lists[servers], m.screen == servers)
+	m.drawServersAndRoom(a)
 	m.drawList(b, m.lists[vms], m.screen == vms)
 	m.drawSide(c, m.list())
 	for y := range top.h {
@@ -142,6 +142,23 @@ func (m *Model) drawWide(r region) {
 	for y := 1; y < below; y++ {
 		low.put(half, y, dim, m.glyphs.vertical)
 	}
+}
+
+// drawServersAndRoom draws the servers and, where there is room, what the loss of each would mean.
+func (m *Model) drawServersAndRoom(r region) {
+	rows, room := len(m.lists[servers].ids)+2, len(m.lists[capacity].ids)+2
+	if len(m.lists[capacity].ids) == 0 || rows+room > r.h {
+		m.drawList(r, m.lists[servers], m.screen == servers)
+		return
+	}
+	m.drawList(r.rows(0, r.h-room), m.lists[servers], m.screen == servers)
+	for x := range r.w {
+		r.put(x, r.h-room, dim, m.glyphs.horizontal)
+	}
+	f := m.capacityFact()
+	r.put(2, r.h-room, title, " CAPACITY ")
+	r.put(12, r.h-room, f.tone, f.text+" ")
+	m.drawList(r.rows(r.h-room+1, room-1), m.lists[capacity], false)
 }
 
 // drawList draws a list's visible rows, and above them its filter and columns.
