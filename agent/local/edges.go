@@ -114,8 +114,8 @@ type Hypervisor interface {
 // Transfers is the hypervisor's part in live migration.
 type Transfers interface {
 	// Migrate copies a VM's running guest to another server, where it arrives with its CPUs stopped, and returns once
-	// the hypervisor's job has ended, either way. A job outlives its caller: neither the end of ctx nor that of this
-	// process ends it; Abort does.
+	// the hypervisor's job has ended, either way, or only the hypervisor's own account of a clean end is missing
+	// (Transfer.Rest). A job outlives its caller: neither the end of ctx nor that of this process ends it; Abort does.
 	Migrate(ctx context.Context, m Migration) (Transfer, error)
 	// Abort asks the hypervisor to give a running job up; it returns nil if there is none. It may block as long as the
 	// guest's CPUs are stopped for the end of the copy.
@@ -123,6 +123,9 @@ type Transfers interface {
 	// Job says how the VM's outgoing job stands, and never takes longer than its ctx. It is also how an agent that
 	// restarted finds out that a job goes on without its caller.
 	Job(ctx context.Context, vm pool.VMID) (Job, error)
+	// PutsAway reports whether the hypervisor is still busy with a run of the VM that has ended on this server, so that
+	// no copy of it can arrive yet. It does not block.
+	PutsAway(vm pool.VMID) bool
 }
 
 // Migration is one transfer of a VM to another server.
@@ -155,6 +158,9 @@ type Transfer struct {
 	Why string
 	// Paused: the guest had been paused by hand before, and was so all along.
 	Paused bool
+	// Rest waits until the hypervisor has ended the job, or ctx ends; nil if it has. What it waits for changes nothing
+	// of the above: the source's process is dead. The way to the destination is not closed before.
+	Rest func(ctx context.Context)
 }
 
 // Job is a VM's outgoing migration as the hypervisor sees it now.

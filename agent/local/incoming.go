@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -27,12 +28,21 @@ func (r *Reconciler) Admits(ctx context.Context, op pool.OperationID, vm pool.VM
 		return r.notNow(vm)
 	}
 	d, found, err := r.lookFor(ctx, vm)
+	if err == nil && !found && r.cfg.Hypervisor.PutsAway(vm) {
+		err = fmt.Errorf("the hypervisor of %s has not put the last run of %s away yet: %w", r.cfg.Server, vm, pool.ErrUnavailable)
+	}
 	if err != nil || !found {
 		return err
 	}
 	r.wake.Set()
 	return fmt.Errorf("%s still has a domain of %s (%v): %w", r.cfg.Server, vm, d.Process, pool.ErrUnavailable)
 }
+
+// A copy that is not complete yet is looked at arriveTries times again, arrivePause apart.
+const (
+	arriveTries = 20
+	arrivePause = 10 * time.Millisecond
+)
 
 // Incoming says how the copy that operation op made of vm stands here, for its source. session is the one of this
 // server that the source's claim names.
@@ -41,6 +51,13 @@ func (r *Reconciler) Incoming(ctx context.Context, op pool.OperationID, vm pool.
 		return Confirmed{}, fmt.Errorf("%s has another session: %w", r.cfg.Server, pool.ErrRefused)
 	}
 	d, found, err := r.lookFor(ctx, vm)
+	// Its source has seen the end; word of it from this server's hypervisor may be on its way.
+	for range arriveTries {
+		if err != nil || !found || d.State != DomainIncoming || d.Marker == nil || d.Marker.Operation != op || r.cfg.Clock.Sleep(ctx, arrivePause) != nil {
+			break
+		}
+		d, found, err = r.lookFor(ctx, vm)
+	}
 	if err != nil {
 		return Confirmed{}, err
 	}

@@ -98,6 +98,10 @@ func (r *Reconciler) migrate(ctx context.Context, v View, t *tracked) error {
 		}
 		t.moving.jobAt, t.notBefore = 0, 0
 		r.mu.Unlock()
+		if result.Rest != nil {
+			r.wake.Set()
+			result.Rest(ctx)
+		}
 		r.cfg.Peers.Close(c.op)
 		r.wake.Set()
 	})

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +35,8 @@ type road struct {
 func newRoad(t *testing.T) *road {
 	t.Helper()
 	r := &road{t: t, from: startDaemon(t), to: startDaemon(t)}
-	r.a = r.from.adapter(func(o *Options) { o.UnsafeMigration = true }) // the disk is shared: it is one file
+	monitors := r.monitors()
+	r.a = r.from.adapter(func(o *Options) { o.UnsafeMigration, o.MonitorDir = true, monitors }) // the disk is shared: it is one file
 	r.b = r.to.adapter(func(o *Options) { o.UnsafeMigration = true })
 	r.link = local.Link{Libvirt: "/run/m/libvirt", Stream: "/run/m/stream"}
 	for _, d := range []*daemon{r.from, r.to} {
@@ -44,6 +47,22 @@ func newRoad(t *testing.T) *road {
 	r.relay(filepath.Join(r.from.dir, r.link.Libvirt), r.to.socket())
 	r.relay(filepath.Join(r.from.dir, r.link.Stream), filepath.Join(r.to.dir, r.link.Stream))
 	return r
+}
+
+// monitors makes the directory of second monitors, which has the same path on both servers and is another on each.
+func (r *road) monitors() string {
+	r.t.Helper()
+	dir, other := filepath.Join(r.from.dir, "qmp"), filepath.Join(r.to.dir, "qmp")
+	for _, d := range []string{dir, other} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	mount := exec.Command("nsenter", "-t", strconv.Itoa(r.to.holder.Process.Pid), "-m", "mount", "--bind", other, dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		r.t.Fatalf("%v: %s", err, out)
+	}
+	return dir
 }
 
 // relay carries connections from one socket to another.
@@ -146,6 +165,37 @@ func TestNoMigrationWhileABlockJobRuns(t *testing.T) {
 	}
 	if got, err := r.a.Migrate(t.Context(), r.migration(g)); err != nil || !got.Clean {
 		t.Errorf("afterwards: %+v, %v", got, err)
+	}
+}
+
+func TestGuestHasLeftAsSoonAsItsQEMUSaysSoAndIsDead(t *testing.T) {
+	r := newRoad(t)
+	g := r.from.guest("hasty", 260, obeys)
+	was := start(t, r.a, g)
+	until(t, r.a, g.name, local.DomainRunning)
+	got, err := r.a.Migrate(t.Context(), r.migration(g))
+	if err != nil || !got.Clean || got.Rest == nil {
+		t.Fatalf("%+v, %v; want a clean transfer before libvirt has returned", got, err)
+	}
+	if dead, err := r.a.Dead(t.Context(), was.Process); err != nil || !dead {
+		t.Errorf("dead %v, %v", dead, err)
+	}
+	began := time.Now()
+	if d := until(t, r.a, g.name, local.DomainGone); d.Exit != local.ExitMigrated {
+		t.Errorf("%+v", d)
+	}
+	t.Logf("known to be gone after %v", time.Since(began))
+	if d := until(t, r.b, g.name, local.DomainPaused); d.Marker == nil || d.Marker.Operation != "op-1" {
+		t.Errorf("copy: %+v", d)
+	}
+	r.a.Forget(g.vm())
+	if !r.a.PutsAway(g.vm()) {
+		t.Error("libvirt's call has not returned, and a copy could come back")
+	}
+	got.Rest(t.Context())
+	within(t, 10*time.Second, "a copy could come back", func() bool { return !r.a.PutsAway(g.vm()) })
+	if all, err := r.a.Domains(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 

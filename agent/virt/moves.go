@@ -30,6 +30,9 @@ type move struct {
 	broken  string
 	job     local.Job
 	over    clock.Signal
+	// still is closed when the CPUs are first seen to stand still.
+	still chan struct{}
+	once  sync.Once
 }
 
 func newMoves() *moves {
@@ -43,7 +46,7 @@ func (ms *moves) begin(vm pool.VMID, over clock.Signal) (*move, bool) {
 	if ms.of[vm] != nil {
 		return nil, false
 	}
-	m := &move{over: over}
+	m := &move{over: over, still: make(chan struct{})}
 	ms.of[vm] = m
 	return m, true
 }
@@ -55,6 +58,13 @@ func (ms *moves) end(vm pool.VMID, m *move) {
 	if ms.of[vm] == m {
 		delete(ms.of, vm)
 	}
+}
+
+// watched reports whether a call for a VM's migration has not returned.
+func (ms *moves) watched(vm pool.VMID) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.of[vm] != nil
 }
 
 // turn is what an event says of a VM's CPUs.
@@ -80,6 +90,7 @@ func (ms *moves) event(name string, t turn) {
 	switch t {
 	case turnSuspended:
 		m.suspended = true
+		m.once.Do(func() { close(m.still) })
 	case turnRunning, turnStarted:
 		m.suspended, m.paused, m.ran = false, false, true
 	case turnMigrated:
@@ -145,6 +156,14 @@ func (m *move) verdict(ctx context.Context, c clock.Clock, settle time.Duration)
 		}
 		m.over.Wait(ctx, left)
 	}
+}
+
+// early judges a migration whose QEMU was heard to its clean end, before libvirt's call has returned. What libvirt's
+// events have told so far must not contradict; QEMU's own word does not depend on those to come.
+func (m *move) early() local.Transfer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return local.Transfer{Clean: m.suspended && m.broken == ""}
 }
 
 // ask reports whether libvirt may be asked about a VM's job now; answered must follow.

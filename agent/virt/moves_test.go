@@ -95,3 +95,40 @@ func TestJobIsKnownToRunWhileItsCallWaits(t *testing.T) {
 		t.Error("libvirt is not asked again")
 	}
 }
+
+func TestWordOfLibvirtsThatContradictsQEMUsCounts(t *testing.T) {
+	for name, c := range map[string]struct {
+		events []turn
+		lost   bool
+		clean  bool
+	}{
+		"stopped for the end":       {[]turn{turnSuspended}, false, true},
+		"libvirt has noticed":       {[]turn{turnSuspended, turnMigrated}, false, true},
+		"never seen to stop":        {nil, false, false},
+		"ended by another's hand":   {[]turn{turnSuspended, turnEnded}, false, false},
+		"it was seen to run on":     {[]turn{turnSuspended, turnRunning}, false, false},
+		"the connection has broken": {[]turn{turnSuspended}, true, false},
+	} {
+		ms := newMoves()
+		m, _ := ms.begin("web", clock.Real().NewSignal())
+		if !ms.watched("web") || ms.watched("other") {
+			t.Errorf("%s: not watched", name)
+		}
+		for _, e := range c.events {
+			ms.event("web", e)
+		}
+		if c.lost {
+			ms.lost()
+		}
+		select {
+		case <-m.still:
+		default:
+			if c.events != nil {
+				t.Errorf("%s: nobody is told that it stands still", name)
+			}
+		}
+		if got := m.early(); got.Clean != c.clean {
+			t.Errorf("%s: %+v, want clean %v", name, got, c.clean)
+		}
+	}
+}

@@ -42,6 +42,9 @@ type record struct {
 	asked    power
 	panicked bool
 	killed   bool
+	// left: its monitor said that it ends because it has moved. leaving: libvirt has not said so yet; it answers no
+	// question about the domain until the process is dead and it has noticed.
+	left, leaving bool
 	// ended: the process is seen dead, or libvirt knows the domain no more and no process was ever seen.
 	ended   bool
 	endedAt pool.Instant
@@ -53,11 +56,16 @@ type records struct {
 	byName map[string]*record
 	dirty  map[string]bool
 	// owed holds the domains, by name with their UUIDs, that were forgotten before libvirt's word of their end came.
-	owed map[string]string
+	owed map[string]owed
+}
+
+type owed struct {
+	uuid string
+	at   pool.Instant
 }
 
 func newRecords() *records {
-	return &records{byName: map[string]*record{}, dirty: map[string]bool{}, owed: map[string]string{}}
+	return &records{byName: map[string]*record{}, dirty: map[string]bool{}, owed: map[string]owed{}}
 }
 
 // seen is one active domain as libvirt shows it. qemu is zero if no process was found.
@@ -146,7 +154,7 @@ func (r *records) stopped(name, uuid string, s stop, now pool.Instant) {
 	defer r.mu.Unlock()
 	r.dirty[name] = true
 	rec := r.byName[name]
-	if r.owed[name] == uuid {
+	if r.owed[name].uuid == uuid {
 		delete(r.owed, name)
 		return
 	}
@@ -158,7 +166,7 @@ func (r *records) stopped(name, uuid string, s stop, now pool.Instant) {
 	if rec.uuid != uuid || rec.stop != nil {
 		return
 	}
-	rec.stop = &s
+	rec.stop, rec.leaving = &s, false
 	if rec.qemu.PID == 0 {
 		rec.end(now)
 	}
@@ -191,9 +199,43 @@ func (r *records) started(name string) {
 	defer r.mu.Unlock()
 	r.dirty[name] = true
 	delete(r.owed, name)
+	if rec := r.byName[name]; rec != nil {
+		rec.leaving = false
+	}
 	if rec := r.byName[name]; rec != nil && !rec.ended {
 		rec.stop, rec.asked, rec.panicked = nil, powerNone, false
 	}
+}
+
+// leaves notes that a process said of itself that it ends because its guest has moved.
+func (r *records) leaves(name string, p guard.Process) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rec := r.byName[name]; rec != nil && rec.qemu.Process == p && rec.stop == nil {
+		rec.left, rec.leaving = true, true
+	}
+}
+
+// stays notes that libvirt's call for a VM's migration has returned: it answers about the VM again.
+func (r *records) stays(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rec := r.byName[name]; rec != nil {
+		rec.leaving = false
+	}
+	r.dirty[name] = true
+}
+
+// putsAway reports whether libvirt has yet to notice that the last run of a VM here has ended. It cannot take a new one
+// in before. After limit nothing is waited for.
+func (r *records) putsAway(name string, now pool.Instant, limit time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o, ok := r.owed[name]; ok {
+		return now.Sub(o.at) < limit
+	}
+	rec := r.byName[name]
+	return rec != nil && rec.ended && rec.stop == nil && now.Sub(rec.endedAt) < limit
 }
 
 // killing notes that this adapter is about to kill a process.
@@ -216,15 +258,18 @@ func (r *records) setMarker(name string, m local.Marker) {
 	}
 }
 
-// takeDirty returns the names to read again, sorted, and clears them.
+// takeDirty returns the names to read again, sorted, and clears them. Those that libvirt would not answer about yet stay.
 func (r *records) takeDirty() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := make([]string, 0, len(r.dirty))
 	for n := range r.dirty {
+		if rec := r.byName[n]; rec != nil && rec.leaving {
+			continue
+		}
 		names = append(names, n)
+		delete(r.dirty, n)
 	}
-	clear(r.dirty)
 	slices.Sort(names)
 	return names
 }
@@ -263,7 +308,7 @@ func (r *records) forget(name string) bool {
 		return false
 	}
 	if rec.stop == nil {
-		r.owed[name] = rec.uuid
+		r.owed[name] = owed{rec.uuid, rec.endedAt}
 	}
 	delete(r.byName, name)
 	return true
@@ -274,6 +319,9 @@ func (r *records) reconnected() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.owed)
+	for _, rec := range r.byName {
+		rec.leaving = false
+	}
 }
 
 // diskPaths returns the disks of the domains that carry a marker.
@@ -329,6 +377,8 @@ func (rec *record) why() (s stop, known bool) {
 	switch {
 	case rec.killed:
 		return stop{exit: local.ExitDestroyed, detail: "killed by Holdfast"}, true
+	case rec.left:
+		return stop{exit: local.ExitMigrated, detail: "it migrated to another server"}, true
 	case rec.stop != nil && rec.stop.exit == local.ExitGuest && rec.asked == powerHost:
 		return host, true
 	case rec.stop != nil:

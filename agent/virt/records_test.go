@@ -205,3 +205,59 @@ func TestDisksOfEndedOrForeignDomainsAreNotWatched(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestDomainThatSaidThatItLeavesIsNotAskedAboutUntilLibvirtHasPutItAway(t *testing.T) {
+	r := newRecords()
+	r.observe(running(first))
+	r.leaves("vm", second) // another process's word
+	r.mark("vm")
+	if got := r.takeDirty(); len(got) != 1 {
+		t.Fatalf("%v", got)
+	}
+	r.leaves("vm", first)
+	if d := only(t, r, 5, true); d.State != local.DomainRunning {
+		t.Errorf("its word is taken for its death: %+v", d)
+	}
+	r.processEnded(first, 6)
+	if got := r.takeDirty(); len(got) != 0 {
+		t.Errorf("libvirt is asked about %v, and does not answer", got)
+	}
+	if d := only(t, r, 7, true); d.State != local.DomainGone || d.Exit != local.ExitMigrated {
+		t.Errorf("%+v", d)
+	}
+	if !r.putsAway("vm", 8, time.Second) {
+		t.Error("a copy may come before libvirt has noticed the end")
+	}
+	r.forget("vm")
+	if !r.putsAway("vm", 9, time.Second) || r.putsAway("vm", pool.Instant(6).Add(time.Second), time.Second) {
+		t.Error("once forgotten, it is waited for with a limit")
+	}
+	r.stopped("vm", "u", stop{exit: local.ExitMigrated}, 9)
+	if r.putsAway("vm", 10, time.Second) || len(r.list(10, settle, true)) != 0 {
+		t.Error("libvirt has noticed")
+	}
+	if got := r.takeDirty(); len(got) != 1 {
+		t.Errorf("libvirt is not asked again: %v", got)
+	}
+}
+
+func TestDomainThatSaidThatItLeavesIsReadAgainOnceLibvirtAnswers(t *testing.T) {
+	for name, do := range map[string]func(*records){
+		"its end came":            func(r *records) { r.stopped("vm", "u", stop{exit: local.ExitMigrated}, 6) },
+		"a new run began":         func(r *records) { r.started("vm") },
+		"libvirt is a new one":    func(r *records) { r.reconnected() },
+		"the call for it is over": func(r *records) { r.stays("vm") },
+	} {
+		r := newRecords()
+		r.observe(running(first))
+		r.leaves("vm", first)
+		r.mark("vm")
+		if got := r.takeDirty(); len(got) != 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+		do(r)
+		if got := r.takeDirty(); len(got) != 1 {
+			t.Errorf("%s: not read again", name)
+		}
+	}
+}

@@ -54,6 +54,9 @@ func (a *Adapter) Absent(ctx context.Context, uuid string) (bool, error) {
 	return a.procs.Absent(ctx, uuid)
 }
 
+// PutsAway has nothing to put away.
+func (a *Adapter) PutsAway(pool.VMID) bool { return false }
+
 // Forget has nothing to forget.
 func (a *Adapter) Forget(pool.VMID) {}
 

@@ -107,7 +107,17 @@ func arrivesPaused(c *check) {
 	if r.err != nil || !r.transfer.Clean || r.transfer.Paused || r.transfer.Why != "" {
 		c.Fatalf("%+v, %v; want a clean transfer", r.transfer, r.err)
 	}
+	if r.transfer.Rest != nil {
+		if !c.dead(c.a, was.Process) {
+			c.Error("clean before its process has died")
+		}
+		if !c.a.Hypervisor.PutsAway(g.VM) {
+			c.Error("the job is not over, and a copy could come")
+		}
+		r.transfer.Rest(c.ctx)
+	}
 	c.within("the source has died", func() bool { return c.dead(c.a, was.Process) })
+	c.within("a copy of it could come", func() bool { return !c.a.Hypervisor.PutsAway(g.VM) })
 	if gone := c.until(c.a, g.VM, local.DomainGone); gone.Exit != local.ExitMigrated || gone.Process != was.Process {
 		c.Errorf("source: %+v", gone)
 	}

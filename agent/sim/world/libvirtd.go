@@ -21,6 +21,17 @@ var (
 type hvCall struct {
 	call *vtime.Call
 	err  error
+	// returned: libvirtd has answered. A migration's caller may be let go on before: then rest is what ends with it.
+	returned bool
+	rest     *vtime.Call
+}
+
+func (k *hvCall) finish() {
+	k.returned = true
+	k.call.Finish()
+	if k.rest != nil {
+		k.rest.Finish()
+	}
 }
 
 // LibvirtdUp reports whether libvirtd runs.
@@ -38,7 +49,7 @@ func (s *Server) KillLibvirtd() {
 	s.calls = nil
 	for _, c := range calls {
 		c.err = fmt.Errorf("%w: %w", pool.ErrUnavailable, errConnection)
-		c.call.Finish()
+		c.finish()
 	}
 	s.domainsChanged()
 }
@@ -93,7 +104,7 @@ func (s *Server) libvirt(ctx context.Context, p *vtime.Proc, took time.Duration,
 		}
 		s.calls = slices.DeleteFunc(s.calls, func(o *hvCall) bool { return o == k })
 		k.err = do()
-		k.call.Finish()
+		k.finish()
 	})
 	if err := k.call.Wait(ctx); err != nil {
 		return fmt.Errorf("libvirtd has not answered: %w: %w", pool.ErrUnavailable, err)

@@ -80,13 +80,16 @@ func (h *Hypervisor) Migrate(ctx context.Context, m local.Migration) (local.Tran
 	if !s.libvirtd {
 		return local.Transfer{}, s.libvirt(ctx, h.p, time.Millisecond, func() error { return nil })
 	}
-	k := &hvCall{call: h.p.NewCall()}
+	k := &hvCall{call: h.p.NewCall(), rest: h.p.NewCall()}
 	s.calls = append(s.calls, k)
 	j := &job{w: s.w, m: m, stage: jobPrepare, from: s, to: s.w.servers[string(m.To)], call: k, fromLife: s.daemon, fromAgent: s.agent, relayed: s.w.s.Rand().IntN(2) == 0}
 	s.jobs = append(s.jobs, j)
 	j.after(s.w.s.Between(30*time.Millisecond, 120*time.Millisecond), j.prepare)
 	if err := k.call.Wait(ctx); err != nil {
 		return local.Transfer{}, fmt.Errorf("migrate %s: %w: %w", m.VM, pool.ErrUnavailable, err)
+	}
+	if !k.returned {
+		return local.Transfer{Clean: true, Rest: func(ctx context.Context) { _ = k.rest.Wait(ctx) }}, nil
 	}
 	if k.err != nil {
 		return local.Transfer{}, fmt.Errorf("migrate %s: %w", m.VM, k.err)
@@ -137,6 +140,9 @@ func (h *Hypervisor) Job(ctx context.Context, vm pool.VMID) (local.Job, error) {
 	}
 	return out, nil
 }
+
+// PutsAway reports whether libvirtd has yet to notice the end of the VM's last run on its server.
+func (h *Hypervisor) PutsAway(vm pool.VMID) bool { return h.s.jobOf(vm) != nil }
 
 // CloseWay closes the connections of an operation's job, if they run through its server's agent.
 func (s *Server) CloseWay(op pool.OperationID) {
@@ -195,7 +201,7 @@ func (j *job) prepare() {
 	case j.to == nil || !j.linked() || !j.to.libvirtd:
 		j.end(errUnreachable)
 		return
-	case j.to.find(j.m.VM) != nil:
+	case j.to.find(j.m.VM) != nil, j.to.jobOf(j.m.VM) != nil:
 		j.end(errNoRoom)
 		return
 	case !j.to.storage:
@@ -355,7 +361,7 @@ func (j *job) endIn(d time.Duration, err error) {
 		}
 		j.from.calls = slices.DeleteFunc(j.from.calls, func(o *hvCall) bool { return o == j.call })
 		j.call.err = err
-		j.call.call.Finish()
+		j.call.finish()
 		j.from.domainsChanged()
 	})
 }
@@ -424,5 +430,8 @@ func (j *job) reply() {
 		return
 	}
 	j.src.end(local.ExitMigrated, "its memory went to "+j.to.Name)
+	if !j.paused && !j.resumed && j.w.s.Rand().IntN(4) != 0 {
+		j.call.call.Finish() // its agent has heard QEMU say so, and seen it dead; libvirtd is yet to notice
+	}
 	j.endIn(deathPoll+j.w.s.Between(5*time.Millisecond, 25*time.Millisecond), nil)
 }

@@ -96,7 +96,19 @@ func (o *Outside) Absent(ctx context.Context, uuid string) (bool, error) {
 
 // Migrate implements local.Hypervisor.
 func (o *Outside) Migrate(ctx context.Context, m local.Migration) (local.Transfer, error) {
-	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (local.Transfer, error) { return o.h.Migrate(ctx, m) })
+	t, err := outside(ctx, o.paced, o.proc, func(ctx context.Context) (local.Transfer, error) { return o.h.Migrate(ctx, m) })
+	if rest := t.Rest; rest != nil {
+		t.Rest = func(ctx context.Context) {
+			_ = o.do(ctx, func(ctx context.Context) error { rest(ctx); return nil }) // it ends with ctx at the latest
+		}
+	}
+	return t, err
+}
+
+// PutsAway implements local.Hypervisor.
+func (o *Outside) PutsAway(vm pool.VMID) (yes bool) {
+	o.paced.Do(func() { yes = o.h.PutsAway(vm) })
+	return yes
 }
 
 // Abort implements local.Hypervisor.
