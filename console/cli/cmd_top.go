@@ -3,8 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,9 @@ import (
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
+// topSilent is when an agent that tells nothing, though it does so every two seconds, is left for another.
+const topSilent = 10 * time.Second
+
 // topPatience bounds how long `top` waits for servers that have not told their figures.
 const topPatience = 5 * time.Second
 
@@ -24,12 +29,13 @@ func (a *app) topCommand() *cobra.Command {
 		Use: "top", Short: "How busy servers and VMs are now", GroupID: "see", Args: cobra.NoArgs,
 		Long: `How busy servers and VMs are now, the busiest VMs first. It is measured while
 somebody asks; agents keep no history. A VM's CPU is in percent of its own CPUs.
-With --watch and -o json each measurement is a line.`,
+With --watch and -o json each measurement is a line; an agent that dies is
+replaced by another.`,
 		RunE: a.with(func(ctx context.Context, s *session, _ []string) error {
 			if limit < 0 {
 				return usagef("--limit %d: must be 0 (all) or more", limit)
 			}
-			t := &top{app: a, session: s, out: out, watch: watch, limit: limit, vms: map[string]*pb.VMView{}, heard: map[string]*pb.ServerFigures{}}
+			t := &top{app: a, session: s, out: out, watch: watch, limit: limit}
 			return t.run(ctx)
 		}),
 	}
@@ -51,9 +57,43 @@ type top struct {
 	heard  map[string]*pb.ServerFigures
 	silent []*pb.SilentServer
 	drawn  int
+	shown  int
 }
 
+// run shows figures once, or until ctx ends: then a stream that breaks or goes silent is replaced by one of another
+// agent. Only what the present stream has told is shown.
 func (t *top) run(ctx context.Context) error {
+	pause := firstRetry
+	for shown := false; ; {
+		began := t.shown
+		err := t.stream(ctx)
+		var stop *handlerError
+		if errors.As(err, &stop) {
+			return stop.err
+		}
+		if shown = shown || t.shown > 0; !t.watch || err == nil || !shown {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil // interrupted
+		}
+		if t.shown > began {
+			pause = firstRetry
+		}
+		t.drawn = 0 // what follows stands below the remark
+		fmt.Fprintf(t.app.env.Err, "holdfast: %s; asking another agent\n", text.Clean(err.Error()))
+		if !waitFor(ctx, pause/2+rand.N(pause)) {
+			return nil
+		}
+		pause = min(2*pause, lastRetry)
+	}
+}
+
+// stream shows what one stream tells: once, or until it ends.
+func (t *top) stream(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.heard, t.vms, t.silent = map[string]*pb.ServerFigures{}, map[string]*pb.VMView{}, nil
 	all, err := t.session.vms.ListVMs(ctx, &pb.ListVMsRequest{WithoutXml: true})
 	if err != nil {
 		return err
@@ -61,25 +101,36 @@ func (t *top) run(ctx context.Context) error {
 	for _, v := range all.GetVms() {
 		t.vms[v.GetVm().GetId()] = v
 	}
-	stream, err := t.session.pool.WatchFigures(ctx, &pb.WatchFiguresRequest{})
+	watch, err := t.session.pool.WatchFigures(ctx, &pb.WatchFiguresRequest{})
 	if err != nil {
 		return err
 	}
+	gone := make(chan struct{})
+	quiet := time.AfterFunc(topSilent, func() { close(gone); cancel() })
+	defer quiet.Stop()
 	for began := t.app.env.Now(); ; {
-		r, err := stream.Recv()
+		r, err := watch.Recv()
+		select {
+		case <-gone:
+			t.session.client.Avoid()
+			return errors.New("the agent has gone silent")
+		default:
+		}
 		if err != nil {
-			if t.watch && ctx.Err() != nil {
-				return nil // interrupted
-			}
 			return err
 		}
+		quiet.Reset(topSilent)
 		t.take(r)
 		complete := len(r.GetSilent()) == 0 && t.measured()
 		if !complete && !t.watch && t.app.env.Now().Sub(began) < topPatience {
 			continue
 		}
-		if err := t.show(r); err != nil || !t.watch {
-			return err
+		t.shown++
+		if err := t.show(r); err != nil {
+			return &handlerError{err}
+		}
+		if !t.watch {
+			return nil
 		}
 	}
 }

@@ -64,3 +64,17 @@ func TestTheBusiestVMsComeFirstAndACopyThatArrivesIsNoSecondVM(t *testing.T) {
 		t.Errorf("order %v, want c b a", got)
 	}
 }
+
+func TestTopMovesToAnotherAgentWhenItsOwnDies(t *testing.T) {
+	b := newBench(t, fakepool.Healthy(), 2)
+	w := b.watch("top", "--watch", "-o", "json")
+	w.out.await(t, `"hv-01"`)
+	asked := b.pool.Calls("") // whoever serves it
+	serving := asked[len(asked)-1].Agent
+	if err := b.pool.Kill(serving); err != nil {
+		t.Fatal(err)
+	}
+	w.err.await(t, "asking another agent")
+	w.out.await(t, fmt.Sprintf(`"srv-%d"`, 2-serving))
+	w.stop()
+}

@@ -1,6 +1,7 @@
 package fakepool
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -24,6 +25,7 @@ func (a *Agent) WatchFigures(_ *pb.WatchFiguresRequest, stream grpc.ServerStream
 		}
 		m := Figures(a.pool.state, n)
 		a.pool.mu.Unlock()
+		m.ServedBy = fmt.Sprintf("srv-%d", a.number+1)
 		if err := stream.Send(m); err != nil {
 			return err
 		}
