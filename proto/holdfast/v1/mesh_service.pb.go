@@ -75,6 +75,67 @@ func (TunnelSocket) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{0}
 }
 
+// AuthorityStep is one step of the exchange of the pool's CA on one server.
+type AuthorityStep int32
+
+const (
+	// Nothing is changed.
+	AuthorityStep_AUTHORITY_STEP_UNSPECIFIED AuthorityStep = 0
+	// Trust the next CA beside those that are trusted already, and keep its key.
+	AuthorityStep_AUTHORITY_STEP_TRUST AuthorityStep = 1
+	// Have this server's embedded etcd, if one runs, take up the CAs that are trusted: it starts anew.
+	AuthorityStep_AUTHORITY_STEP_RELOAD AuthorityStep = 2
+	// Sign by the next CA from now on, this server's own certificates first.
+	AuthorityStep_AUTHORITY_STEP_ISSUE AuthorityStep = 3
+	// Trust nothing but the CA that signs.
+	AuthorityStep_AUTHORITY_STEP_DROP AuthorityStep = 4
+)
+
+// Enum value maps for AuthorityStep.
+var (
+	AuthorityStep_name = map[int32]string{
+		0: "AUTHORITY_STEP_UNSPECIFIED",
+		1: "AUTHORITY_STEP_TRUST",
+		2: "AUTHORITY_STEP_RELOAD",
+		3: "AUTHORITY_STEP_ISSUE",
+		4: "AUTHORITY_STEP_DROP",
+	}
+	AuthorityStep_value = map[string]int32{
+		"AUTHORITY_STEP_UNSPECIFIED": 0,
+		"AUTHORITY_STEP_TRUST":       1,
+		"AUTHORITY_STEP_RELOAD":      2,
+		"AUTHORITY_STEP_ISSUE":       3,
+		"AUTHORITY_STEP_DROP":        4,
+	}
+)
+
+func (x AuthorityStep) Enum() *AuthorityStep {
+	p := new(AuthorityStep)
+	*p = x
+	return p
+}
+
+func (x AuthorityStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AuthorityStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_mesh_service_proto_enumTypes[1].Descriptor()
+}
+
+func (AuthorityStep) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_mesh_service_proto_enumTypes[1]
+}
+
+func (x AuthorityStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AuthorityStep.Descriptor instead.
+func (AuthorityStep) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{1}
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -1619,11 +1680,350 @@ func (*AdoptLifeResponse) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{24}
 }
 
+type TouchCanaryRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	From        string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Incarnation string                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Canary      string                 `protobuf:"bytes,3,opt,name=canary,proto3" json:"canary,omitempty"`
+	// Unspecified: nothing is done to it.
+	Level DrillLevel `protobuf:"varint,4,opt,name=level,proto3,enum=holdfast.v1.DrillLevel" json:"level,omitempty"`
+	// As in HitCanaryRequest.
+	Limit         *durationpb.Duration `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	BesideOthers  bool                 `protobuf:"varint,6,opt,name=beside_others,json=besideOthers,proto3" json:"beside_others,omitempty"`
+	CutPower      bool                 `protobuf:"varint,7,opt,name=cut_power,json=cutPower,proto3" json:"cut_power,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TouchCanaryRequest) Reset() {
+	*x = TouchCanaryRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TouchCanaryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TouchCanaryRequest) ProtoMessage() {}
+
+func (x *TouchCanaryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TouchCanaryRequest.ProtoReflect.Descriptor instead.
+func (*TouchCanaryRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TouchCanaryRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *TouchCanaryRequest) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *TouchCanaryRequest) GetCanary() string {
+	if x != nil {
+		return x.Canary
+	}
+	return ""
+}
+
+func (x *TouchCanaryRequest) GetLevel() DrillLevel {
+	if x != nil {
+		return x.Level
+	}
+	return DrillLevel_DRILL_LEVEL_UNSPECIFIED
+}
+
+func (x *TouchCanaryRequest) GetLimit() *durationpb.Duration {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *TouchCanaryRequest) GetBesideOthers() bool {
+	if x != nil {
+		return x.BesideOthers
+	}
+	return false
+}
+
+func (x *TouchCanaryRequest) GetCutPower() bool {
+	if x != nil {
+		return x.CutPower
+	}
+	return false
+}
+
+type TouchCanaryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Just before anything was done.
+	Facts         *CanaryFacts `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TouchCanaryResponse) Reset() {
+	*x = TouchCanaryResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TouchCanaryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TouchCanaryResponse) ProtoMessage() {}
+
+func (x *TouchCanaryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TouchCanaryResponse.ProtoReflect.Descriptor instead.
+func (*TouchCanaryResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *TouchCanaryResponse) GetFacts() *CanaryFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+type ChangeAuthorityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	From  string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Step  AuthorityStep          `protobuf:"varint,2,opt,name=step,proto3,enum=holdfast.v1.AuthorityStep" json:"step,omitempty"`
+	// The fingerprint of the CA that the step is about; docs/security.md.
+	Authority string `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"`
+	// For TRUST and ISSUE: the CA's certificates as PEM, its own first, then as the CA before it signed it; and its key.
+	Ca  []byte `protobuf:"bytes,4,opt,name=ca,proto3" json:"ca,omitempty"`
+	Key []byte `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
+	// Answer with the key of the CA of that fingerprint, if this server has it.
+	WantKey       bool `protobuf:"varint,6,opt,name=want_key,json=wantKey,proto3" json:"want_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeAuthorityRequest) Reset() {
+	*x = ChangeAuthorityRequest{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeAuthorityRequest) ProtoMessage() {}
+
+func (x *ChangeAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*ChangeAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ChangeAuthorityRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ChangeAuthorityRequest) GetStep() AuthorityStep {
+	if x != nil {
+		return x.Step
+	}
+	return AuthorityStep_AUTHORITY_STEP_UNSPECIFIED
+}
+
+func (x *ChangeAuthorityRequest) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *ChangeAuthorityRequest) GetCa() []byte {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
+func (x *ChangeAuthorityRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ChangeAuthorityRequest) GetWantKey() bool {
+	if x != nil {
+		return x.WantKey
+	}
+	return false
+}
+
+type ChangeAuthorityResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// The fingerprint of the CA that this server signs by, and of the one that signed its own certificate.
+	Signs       string `protobuf:"bytes,2,opt,name=signs,proto3" json:"signs,omitempty"`
+	Certificate string `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// The CAs that it trusts, as PEM.
+	Trusted []byte `protobuf:"bytes,4,opt,name=trusted,proto3" json:"trusted,omitempty"`
+	// The fingerprint of the CA whose key waits here until it is signed by; empty: none.
+	Next string `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	// A member of the embedded etcd runs here, and the fingerprints of the CAs that it trusts.
+	EtcdRuns    bool     `protobuf:"varint,6,opt,name=etcd_runs,json=etcdRuns,proto3" json:"etcd_runs,omitempty"`
+	EtcdTrusted []string `protobuf:"bytes,7,rep,name=etcd_trusted,json=etcdTrusted,proto3" json:"etcd_trusted,omitempty"`
+	// As want_key asked.
+	Ca            []byte `protobuf:"bytes,8,opt,name=ca,proto3" json:"ca,omitempty"`
+	Key           []byte `protobuf:"bytes,9,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeAuthorityResponse) Reset() {
+	*x = ChangeAuthorityResponse{}
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeAuthorityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeAuthorityResponse) ProtoMessage() {}
+
+func (x *ChangeAuthorityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_mesh_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeAuthorityResponse.ProtoReflect.Descriptor instead.
+func (*ChangeAuthorityResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_mesh_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ChangeAuthorityResponse) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ChangeAuthorityResponse) GetSigns() string {
+	if x != nil {
+		return x.Signs
+	}
+	return ""
+}
+
+func (x *ChangeAuthorityResponse) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *ChangeAuthorityResponse) GetTrusted() []byte {
+	if x != nil {
+		return x.Trusted
+	}
+	return nil
+}
+
+func (x *ChangeAuthorityResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *ChangeAuthorityResponse) GetEtcdRuns() bool {
+	if x != nil {
+		return x.EtcdRuns
+	}
+	return false
+}
+
+func (x *ChangeAuthorityResponse) GetEtcdTrusted() []string {
+	if x != nil {
+		return x.EtcdTrusted
+	}
+	return nil
+}
+
+func (x *ChangeAuthorityResponse) GetCa() []byte {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
+func (x *ChangeAuthorityResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 var File_holdfast_v1_mesh_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eholdfast/v1/mesh_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\"C\n" +
+	"\x1eholdfast/v1/mesh_service.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/v1/drill_service.proto\x1a\x19holdfast/v1/figures.proto\x1a\x17holdfast/v1/types.proto\"C\n" +
 	"\vPingRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\"\xc5\x01\n" +
@@ -1726,11 +2126,44 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
 	"\aearlier\x18\x03 \x03(\tR\aearlier\x12\x1c\n" +
 	"\tendpoints\x18\x04 \x03(\tR\tendpoints\"\x13\n" +
-	"\x11AdoptLifeResponse*b\n" +
+	"\x11AdoptLifeResponse\"\x84\x02\n" +
+	"\x12TouchCanaryRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
+	"\x06canary\x18\x03 \x01(\tR\x06canary\x12-\n" +
+	"\x05level\x18\x04 \x01(\x0e2\x17.holdfast.v1.DrillLevelR\x05level\x12/\n" +
+	"\x05limit\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05limit\x12#\n" +
+	"\rbeside_others\x18\x06 \x01(\bR\fbesideOthers\x12\x1b\n" +
+	"\tcut_power\x18\a \x01(\bR\bcutPower\"E\n" +
+	"\x13TouchCanaryResponse\x12.\n" +
+	"\x05facts\x18\x01 \x01(\v2\x18.holdfast.v1.CanaryFactsR\x05facts\"\xb7\x01\n" +
+	"\x16ChangeAuthorityRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12.\n" +
+	"\x04step\x18\x02 \x01(\x0e2\x1a.holdfast.v1.AuthorityStepR\x04step\x12\x1c\n" +
+	"\tauthority\x18\x03 \x01(\tR\tauthority\x12\x0e\n" +
+	"\x02ca\x18\x04 \x01(\fR\x02ca\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\x12\x19\n" +
+	"\bwant_key\x18\x06 \x01(\bR\awantKey\"\xf9\x01\n" +
+	"\x17ChangeAuthorityResponse\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x14\n" +
+	"\x05signs\x18\x02 \x01(\tR\x05signs\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\tR\vcertificate\x12\x18\n" +
+	"\atrusted\x18\x04 \x01(\fR\atrusted\x12\x12\n" +
+	"\x04next\x18\x05 \x01(\tR\x04next\x12\x1b\n" +
+	"\tetcd_runs\x18\x06 \x01(\bR\betcdRuns\x12!\n" +
+	"\fetcd_trusted\x18\a \x03(\tR\vetcdTrusted\x12\x0e\n" +
+	"\x02ca\x18\b \x01(\fR\x02ca\x12\x10\n" +
+	"\x03key\x18\t \x01(\fR\x03key*b\n" +
 	"\fTunnelSocket\x12\x1d\n" +
 	"\x19TUNNEL_SOCKET_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TUNNEL_SOCKET_LIBVIRT\x10\x01\x12\x18\n" +
-	"\x14TUNNEL_SOCKET_STREAM\x10\x022\x8c\a\n" +
+	"\x14TUNNEL_SOCKET_STREAM\x10\x02*\x97\x01\n" +
+	"\rAuthorityStep\x12\x1e\n" +
+	"\x1aAUTHORITY_STEP_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14AUTHORITY_STEP_TRUST\x10\x01\x12\x19\n" +
+	"\x15AUTHORITY_STEP_RELOAD\x10\x02\x12\x18\n" +
+	"\x14AUTHORITY_STEP_ISSUE\x10\x03\x12\x17\n" +
+	"\x13AUTHORITY_STEP_DROP\x10\x042\xbc\b\n" +
 	"\vMeshService\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12M\n" +
 	"\n" +
@@ -1744,7 +2177,9 @@ const file_holdfast_v1_mesh_service_proto_rawDesc = "" +
 	"\rStreamFigures\x12!.holdfast.v1.StreamFiguresRequest\x1a\".holdfast.v1.StreamFiguresResponse0\x01\x12E\n" +
 	"\x06Tunnel\x12\x1a.holdfast.v1.TunnelRequest\x1a\x1b.holdfast.v1.TunnelResponse(\x010\x01\x12X\n" +
 	"\rGetSavedState\x12!.holdfast.v1.GetSavedStateRequest\x1a\".holdfast.v1.GetSavedStateResponse0\x01\x12J\n" +
-	"\tAdoptLife\x12\x1d.holdfast.v1.AdoptLifeRequest\x1a\x1e.holdfast.v1.AdoptLifeResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\tAdoptLife\x12\x1d.holdfast.v1.AdoptLifeRequest\x1a\x1e.holdfast.v1.AdoptLifeResponse\x12P\n" +
+	"\vTouchCanary\x12\x1f.holdfast.v1.TouchCanaryRequest\x1a .holdfast.v1.TouchCanaryResponse\x12\\\n" +
+	"\x0fChangeAuthority\x12#.holdfast.v1.ChangeAuthorityRequest\x1a$.holdfast.v1.ChangeAuthorityResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_mesh_service_proto_rawDescOnce sync.Once
@@ -1758,78 +2193,93 @@ func file_holdfast_v1_mesh_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_mesh_service_proto_rawDescData
 }
 
-var file_holdfast_v1_mesh_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_holdfast_v1_mesh_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_holdfast_v1_mesh_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_holdfast_v1_mesh_service_proto_goTypes = []any{
 	(TunnelSocket)(0),               // 0: holdfast.v1.TunnelSocket
-	(*PingRequest)(nil),             // 1: holdfast.v1.PingRequest
-	(*PingResponse)(nil),            // 2: holdfast.v1.PingResponse
-	(*AskPromiseRequest)(nil),       // 3: holdfast.v1.AskPromiseRequest
-	(*AskPromiseResponse)(nil),      // 4: holdfast.v1.AskPromiseResponse
-	(*AskSilenceRequest)(nil),       // 5: holdfast.v1.AskSilenceRequest
-	(*AskSilenceResponse)(nil),      // 6: holdfast.v1.AskSilenceResponse
-	(*InspectVMRequest)(nil),        // 7: holdfast.v1.InspectVMRequest
-	(*InspectVMResponse)(nil),       // 8: holdfast.v1.InspectVMResponse
-	(*LookupDomainRequest)(nil),     // 9: holdfast.v1.LookupDomainRequest
-	(*LookupDomainResponse)(nil),    // 10: holdfast.v1.LookupDomainResponse
-	(*TunnelRequest)(nil),           // 11: holdfast.v1.TunnelRequest
-	(*TunnelOpen)(nil),              // 12: holdfast.v1.TunnelOpen
-	(*TunnelResponse)(nil),          // 13: holdfast.v1.TunnelResponse
-	(*PrepareIncomingRequest)(nil),  // 14: holdfast.v1.PrepareIncomingRequest
-	(*PrepareIncomingResponse)(nil), // 15: holdfast.v1.PrepareIncomingResponse
-	(*ConfirmIncomingRequest)(nil),  // 16: holdfast.v1.ConfirmIncomingRequest
-	(*ConfirmIncomingResponse)(nil), // 17: holdfast.v1.ConfirmIncomingResponse
-	(*StreamFiguresRequest)(nil),    // 18: holdfast.v1.StreamFiguresRequest
-	(*StreamFiguresResponse)(nil),   // 19: holdfast.v1.StreamFiguresResponse
-	(*GetSavedStateRequest)(nil),    // 20: holdfast.v1.GetSavedStateRequest
-	(*GetSavedStateResponse)(nil),   // 21: holdfast.v1.GetSavedStateResponse
-	(*LifeStanding)(nil),            // 22: holdfast.v1.LifeStanding
-	(*PresentVM)(nil),               // 23: holdfast.v1.PresentVM
-	(*AdoptLifeRequest)(nil),        // 24: holdfast.v1.AdoptLifeRequest
-	(*AdoptLifeResponse)(nil),       // 25: holdfast.v1.AdoptLifeResponse
-	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 27: google.protobuf.Duration
-	(*Need)(nil),                    // 28: holdfast.v1.Need
-	(*ServerFigures)(nil),           // 29: holdfast.v1.ServerFigures
+	(AuthorityStep)(0),              // 1: holdfast.v1.AuthorityStep
+	(*PingRequest)(nil),             // 2: holdfast.v1.PingRequest
+	(*PingResponse)(nil),            // 3: holdfast.v1.PingResponse
+	(*AskPromiseRequest)(nil),       // 4: holdfast.v1.AskPromiseRequest
+	(*AskPromiseResponse)(nil),      // 5: holdfast.v1.AskPromiseResponse
+	(*AskSilenceRequest)(nil),       // 6: holdfast.v1.AskSilenceRequest
+	(*AskSilenceResponse)(nil),      // 7: holdfast.v1.AskSilenceResponse
+	(*InspectVMRequest)(nil),        // 8: holdfast.v1.InspectVMRequest
+	(*InspectVMResponse)(nil),       // 9: holdfast.v1.InspectVMResponse
+	(*LookupDomainRequest)(nil),     // 10: holdfast.v1.LookupDomainRequest
+	(*LookupDomainResponse)(nil),    // 11: holdfast.v1.LookupDomainResponse
+	(*TunnelRequest)(nil),           // 12: holdfast.v1.TunnelRequest
+	(*TunnelOpen)(nil),              // 13: holdfast.v1.TunnelOpen
+	(*TunnelResponse)(nil),          // 14: holdfast.v1.TunnelResponse
+	(*PrepareIncomingRequest)(nil),  // 15: holdfast.v1.PrepareIncomingRequest
+	(*PrepareIncomingResponse)(nil), // 16: holdfast.v1.PrepareIncomingResponse
+	(*ConfirmIncomingRequest)(nil),  // 17: holdfast.v1.ConfirmIncomingRequest
+	(*ConfirmIncomingResponse)(nil), // 18: holdfast.v1.ConfirmIncomingResponse
+	(*StreamFiguresRequest)(nil),    // 19: holdfast.v1.StreamFiguresRequest
+	(*StreamFiguresResponse)(nil),   // 20: holdfast.v1.StreamFiguresResponse
+	(*GetSavedStateRequest)(nil),    // 21: holdfast.v1.GetSavedStateRequest
+	(*GetSavedStateResponse)(nil),   // 22: holdfast.v1.GetSavedStateResponse
+	(*LifeStanding)(nil),            // 23: holdfast.v1.LifeStanding
+	(*PresentVM)(nil),               // 24: holdfast.v1.PresentVM
+	(*AdoptLifeRequest)(nil),        // 25: holdfast.v1.AdoptLifeRequest
+	(*AdoptLifeResponse)(nil),       // 26: holdfast.v1.AdoptLifeResponse
+	(*TouchCanaryRequest)(nil),      // 27: holdfast.v1.TouchCanaryRequest
+	(*TouchCanaryResponse)(nil),     // 28: holdfast.v1.TouchCanaryResponse
+	(*ChangeAuthorityRequest)(nil),  // 29: holdfast.v1.ChangeAuthorityRequest
+	(*ChangeAuthorityResponse)(nil), // 30: holdfast.v1.ChangeAuthorityResponse
+	(*timestamppb.Timestamp)(nil),   // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 32: google.protobuf.Duration
+	(*Need)(nil),                    // 33: holdfast.v1.Need
+	(*ServerFigures)(nil),           // 34: holdfast.v1.ServerFigures
+	(DrillLevel)(0),                 // 35: holdfast.v1.DrillLevel
+	(*CanaryFacts)(nil),             // 36: holdfast.v1.CanaryFacts
 }
 var file_holdfast_v1_mesh_service_proto_depIdxs = []int32{
-	26, // 0: holdfast.v1.PingResponse.now:type_name -> google.protobuf.Timestamp
-	27, // 1: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
-	27, // 2: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
-	28, // 3: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
-	12, // 4: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
+	31, // 0: holdfast.v1.PingResponse.now:type_name -> google.protobuf.Timestamp
+	32, // 1: holdfast.v1.AskPromiseRequest.hold:type_name -> google.protobuf.Duration
+	32, // 2: holdfast.v1.AskSilenceResponse.silent:type_name -> google.protobuf.Duration
+	33, // 3: holdfast.v1.InspectVMRequest.needs:type_name -> holdfast.v1.Need
+	13, // 4: holdfast.v1.TunnelRequest.open:type_name -> holdfast.v1.TunnelOpen
 	0,  // 5: holdfast.v1.TunnelOpen.socket:type_name -> holdfast.v1.TunnelSocket
-	27, // 6: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
-	29, // 7: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
-	22, // 8: holdfast.v1.GetSavedStateResponse.standing:type_name -> holdfast.v1.LifeStanding
-	23, // 9: holdfast.v1.LifeStanding.vms:type_name -> holdfast.v1.PresentVM
-	1,  // 10: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
-	3,  // 11: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
-	5,  // 12: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
-	7,  // 13: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
-	9,  // 14: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
-	14, // 15: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
-	16, // 16: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
-	18, // 17: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
-	11, // 18: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
-	20, // 19: holdfast.v1.MeshService.GetSavedState:input_type -> holdfast.v1.GetSavedStateRequest
-	24, // 20: holdfast.v1.MeshService.AdoptLife:input_type -> holdfast.v1.AdoptLifeRequest
-	2,  // 21: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
-	4,  // 22: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
-	6,  // 23: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
-	8,  // 24: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
-	10, // 25: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
-	15, // 26: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
-	17, // 27: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
-	19, // 28: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
-	13, // 29: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
-	21, // 30: holdfast.v1.MeshService.GetSavedState:output_type -> holdfast.v1.GetSavedStateResponse
-	25, // 31: holdfast.v1.MeshService.AdoptLife:output_type -> holdfast.v1.AdoptLifeResponse
-	21, // [21:32] is the sub-list for method output_type
-	10, // [10:21] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	32, // 6: holdfast.v1.ConfirmIncomingResponse.watchdog:type_name -> google.protobuf.Duration
+	34, // 7: holdfast.v1.StreamFiguresResponse.figures:type_name -> holdfast.v1.ServerFigures
+	23, // 8: holdfast.v1.GetSavedStateResponse.standing:type_name -> holdfast.v1.LifeStanding
+	24, // 9: holdfast.v1.LifeStanding.vms:type_name -> holdfast.v1.PresentVM
+	35, // 10: holdfast.v1.TouchCanaryRequest.level:type_name -> holdfast.v1.DrillLevel
+	32, // 11: holdfast.v1.TouchCanaryRequest.limit:type_name -> google.protobuf.Duration
+	36, // 12: holdfast.v1.TouchCanaryResponse.facts:type_name -> holdfast.v1.CanaryFacts
+	1,  // 13: holdfast.v1.ChangeAuthorityRequest.step:type_name -> holdfast.v1.AuthorityStep
+	2,  // 14: holdfast.v1.MeshService.Ping:input_type -> holdfast.v1.PingRequest
+	4,  // 15: holdfast.v1.MeshService.AskPromise:input_type -> holdfast.v1.AskPromiseRequest
+	6,  // 16: holdfast.v1.MeshService.AskSilence:input_type -> holdfast.v1.AskSilenceRequest
+	8,  // 17: holdfast.v1.MeshService.InspectVM:input_type -> holdfast.v1.InspectVMRequest
+	10, // 18: holdfast.v1.MeshService.LookupDomain:input_type -> holdfast.v1.LookupDomainRequest
+	15, // 19: holdfast.v1.MeshService.PrepareIncoming:input_type -> holdfast.v1.PrepareIncomingRequest
+	17, // 20: holdfast.v1.MeshService.ConfirmIncoming:input_type -> holdfast.v1.ConfirmIncomingRequest
+	19, // 21: holdfast.v1.MeshService.StreamFigures:input_type -> holdfast.v1.StreamFiguresRequest
+	12, // 22: holdfast.v1.MeshService.Tunnel:input_type -> holdfast.v1.TunnelRequest
+	21, // 23: holdfast.v1.MeshService.GetSavedState:input_type -> holdfast.v1.GetSavedStateRequest
+	25, // 24: holdfast.v1.MeshService.AdoptLife:input_type -> holdfast.v1.AdoptLifeRequest
+	27, // 25: holdfast.v1.MeshService.TouchCanary:input_type -> holdfast.v1.TouchCanaryRequest
+	29, // 26: holdfast.v1.MeshService.ChangeAuthority:input_type -> holdfast.v1.ChangeAuthorityRequest
+	3,  // 27: holdfast.v1.MeshService.Ping:output_type -> holdfast.v1.PingResponse
+	5,  // 28: holdfast.v1.MeshService.AskPromise:output_type -> holdfast.v1.AskPromiseResponse
+	7,  // 29: holdfast.v1.MeshService.AskSilence:output_type -> holdfast.v1.AskSilenceResponse
+	9,  // 30: holdfast.v1.MeshService.InspectVM:output_type -> holdfast.v1.InspectVMResponse
+	11, // 31: holdfast.v1.MeshService.LookupDomain:output_type -> holdfast.v1.LookupDomainResponse
+	16, // 32: holdfast.v1.MeshService.PrepareIncoming:output_type -> holdfast.v1.PrepareIncomingResponse
+	18, // 33: holdfast.v1.MeshService.ConfirmIncoming:output_type -> holdfast.v1.ConfirmIncomingResponse
+	20, // 34: holdfast.v1.MeshService.StreamFigures:output_type -> holdfast.v1.StreamFiguresResponse
+	14, // 35: holdfast.v1.MeshService.Tunnel:output_type -> holdfast.v1.TunnelResponse
+	22, // 36: holdfast.v1.MeshService.GetSavedState:output_type -> holdfast.v1.GetSavedStateResponse
+	26, // 37: holdfast.v1.MeshService.AdoptLife:output_type -> holdfast.v1.AdoptLifeResponse
+	28, // 38: holdfast.v1.MeshService.TouchCanary:output_type -> holdfast.v1.TouchCanaryResponse
+	30, // 39: holdfast.v1.MeshService.ChangeAuthority:output_type -> holdfast.v1.ChangeAuthorityResponse
+	27, // [27:40] is the sub-list for method output_type
+	14, // [14:27] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_mesh_service_proto_init() }
@@ -1837,6 +2287,7 @@ func file_holdfast_v1_mesh_service_proto_init() {
 	if File_holdfast_v1_mesh_service_proto != nil {
 		return
 	}
+	file_holdfast_v1_drill_service_proto_init()
 	file_holdfast_v1_figures_proto_init()
 	file_holdfast_v1_types_proto_init()
 	type x struct{}
@@ -1844,8 +2295,8 @@ func file_holdfast_v1_mesh_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_mesh_service_proto_rawDesc), len(file_holdfast_v1_mesh_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   25,
+			NumEnums:      2,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

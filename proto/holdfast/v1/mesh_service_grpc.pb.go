@@ -30,6 +30,8 @@ const (
 	MeshService_Tunnel_FullMethodName          = "/holdfast.v1.MeshService/Tunnel"
 	MeshService_GetSavedState_FullMethodName   = "/holdfast.v1.MeshService/GetSavedState"
 	MeshService_AdoptLife_FullMethodName       = "/holdfast.v1.MeshService/AdoptLife"
+	MeshService_TouchCanary_FullMethodName     = "/holdfast.v1.MeshService/TouchCanary"
+	MeshService_ChangeAuthority_FullMethodName = "/holdfast.v1.MeshService/ChangeAuthority"
 )
 
 // MeshServiceClient is the client API for MeshService service.
@@ -71,6 +73,11 @@ type MeshServiceClient interface {
 	// etcd data aside, and its agent starts anew. It is refused while etcd answers that server, and if it belongs to another
 	// life than the caller thinks. docs/safety.md, "Rebuild".
 	AdoptLife(ctx context.Context, in *AdoptLifeRequest, opts ...grpc.CallOption) (*AdoptLifeResponse, error)
+	// Does on the answering server what HitCanary asks for, or only says how the canary stands there.
+	TouchCanary(ctx context.Context, in *TouchCanaryRequest, opts ...grpc.CallOption) (*TouchCanaryResponse, error)
+	// Does one step of the exchange of the pool's CA on the answering server, or none, and says how that server stands.
+	// Every step may be repeated. It is answered without etcd. docs/security.md, "Rotation".
+	ChangeAuthority(ctx context.Context, in *ChangeAuthorityRequest, opts ...grpc.CallOption) (*ChangeAuthorityResponse, error)
 }
 
 type meshServiceClient struct {
@@ -212,6 +219,26 @@ func (c *meshServiceClient) AdoptLife(ctx context.Context, in *AdoptLifeRequest,
 	return out, nil
 }
 
+func (c *meshServiceClient) TouchCanary(ctx context.Context, in *TouchCanaryRequest, opts ...grpc.CallOption) (*TouchCanaryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TouchCanaryResponse)
+	err := c.cc.Invoke(ctx, MeshService_TouchCanary_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *meshServiceClient) ChangeAuthority(ctx context.Context, in *ChangeAuthorityRequest, opts ...grpc.CallOption) (*ChangeAuthorityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeAuthorityResponse)
+	err := c.cc.Invoke(ctx, MeshService_ChangeAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MeshServiceServer is the server API for MeshService service.
 // All implementations must embed UnimplementedMeshServiceServer
 // for forward compatibility.
@@ -251,6 +278,11 @@ type MeshServiceServer interface {
 	// etcd data aside, and its agent starts anew. It is refused while etcd answers that server, and if it belongs to another
 	// life than the caller thinks. docs/safety.md, "Rebuild".
 	AdoptLife(context.Context, *AdoptLifeRequest) (*AdoptLifeResponse, error)
+	// Does on the answering server what HitCanary asks for, or only says how the canary stands there.
+	TouchCanary(context.Context, *TouchCanaryRequest) (*TouchCanaryResponse, error)
+	// Does one step of the exchange of the pool's CA on the answering server, or none, and says how that server stands.
+	// Every step may be repeated. It is answered without etcd. docs/security.md, "Rotation".
+	ChangeAuthority(context.Context, *ChangeAuthorityRequest) (*ChangeAuthorityResponse, error)
 	mustEmbedUnimplementedMeshServiceServer()
 }
 
@@ -293,6 +325,12 @@ func (UnimplementedMeshServiceServer) GetSavedState(*GetSavedStateRequest, grpc.
 }
 func (UnimplementedMeshServiceServer) AdoptLife(context.Context, *AdoptLifeRequest) (*AdoptLifeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AdoptLife not implemented")
+}
+func (UnimplementedMeshServiceServer) TouchCanary(context.Context, *TouchCanaryRequest) (*TouchCanaryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TouchCanary not implemented")
+}
+func (UnimplementedMeshServiceServer) ChangeAuthority(context.Context, *ChangeAuthorityRequest) (*ChangeAuthorityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeAuthority not implemented")
 }
 func (UnimplementedMeshServiceServer) mustEmbedUnimplementedMeshServiceServer() {}
 func (UnimplementedMeshServiceServer) testEmbeddedByValue()                     {}
@@ -488,6 +526,42 @@ func _MeshService_AdoptLife_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MeshService_TouchCanary_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TouchCanaryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MeshServiceServer).TouchCanary(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MeshService_TouchCanary_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MeshServiceServer).TouchCanary(ctx, req.(*TouchCanaryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MeshService_ChangeAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MeshServiceServer).ChangeAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MeshService_ChangeAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MeshServiceServer).ChangeAuthority(ctx, req.(*ChangeAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MeshService_ServiceDesc is the grpc.ServiceDesc for MeshService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -526,6 +600,14 @@ var MeshService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AdoptLife",
 			Handler:    _MeshService_AdoptLife_Handler,
+		},
+		{
+			MethodName: "TouchCanary",
+			Handler:    _MeshService_TouchCanary_Handler,
+		},
+		{
+			MethodName: "ChangeAuthority",
+			Handler:    _MeshService_ChangeAuthority_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1543,7 +1543,9 @@ type Member struct {
 	// Why VMs there cannot be paused at the session's deadline, but only killed; empty if they can.
 	NoPause string `protobuf:"bytes,15,opt,name=no_pause,json=noPause,proto3" json:"no_pause,omitempty"`
 	// It obeys the roster, and answers when it is asked for a promise. docs/safety.md, "Failsafe".
-	Failsafe      bool `protobuf:"varint,16,opt,name=failsafe,proto3" json:"failsafe,omitempty"`
+	Failsafe bool `protobuf:"varint,16,opt,name=failsafe,proto3" json:"failsafe,omitempty"`
+	// What its agent needs and has had no answer from for a while: its guard, or libvirt. Empty if all is well.
+	Trouble       string `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1688,6 +1690,13 @@ func (x *Member) GetFailsafe() bool {
 		return x.Failsafe
 	}
 	return false
+}
+
+func (x *Member) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // What was proven about a lost session of a server. Key `fences/<server>`.
@@ -1921,7 +1930,10 @@ type VM struct {
 	DesiredMark            *Mark        `protobuf:"bytes,21,opt,name=desired_mark,json=desiredMark,proto3" json:"desired_mark,omitempty"`
 	// Why the recorded disks may not be those that the guest wrote last, such as a copy that ran when it was last
 	// seen. Such a VM is not started; setting `disks-in-doubt` to `no` ends it. Empty: there is none.
-	DisksInDoubt  string `protobuf:"bytes,22,opt,name=disks_in_doubt,json=disksInDoubt,proto3" json:"disks_in_doubt,omitempty"`
+	DisksInDoubt string `protobuf:"bytes,22,opt,name=disks_in_doubt,json=disksInDoubt,proto3" json:"disks_in_doubt,omitempty"`
+	// It was made by a drill, which may do anything to it, and which removes it. docs/operations.md, "Test your HA
+	// configuration".
+	Canary        bool `protobuf:"varint,23,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2108,6 +2120,13 @@ func (x *VM) GetDisksInDoubt() string {
 		return x.DisksInDoubt
 	}
 	return ""
+}
+
+func (x *VM) GetCanary() bool {
+	if x != nil {
+		return x.Canary
+	}
+	return false
 }
 
 // The destination of a running migration.
@@ -3662,7 +3681,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x04mark\x18\x05 \x01(\v2\x11.holdfast.v1.MarkR\x04mark\"0\n" +
 	"\x04Lack\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\tR\amissing\"\x91\x04\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\"\xab\x04\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x19\n" +
 	"\blease_id\x18\x02 \x01(\x03R\aleaseId\x12\x18\n" +
@@ -3681,7 +3700,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"etcd_voter\x18\r \x01(\bR\tetcdVoter\x120\n" +
 	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
 	"\bno_pause\x18\x0f \x01(\tR\anoPause\x12\x1a\n" +
-	"\bfailsafe\x18\x10 \x01(\bR\bfailsafe\"\xf8\x01\n" +
+	"\bfailsafe\x18\x10 \x01(\bR\bfailsafe\x12\x18\n" +
+	"\atrouble\x18\x11 \x01(\tR\atrouble\"\xf8\x01\n" +
 	"\x05Fence\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12(\n" +
@@ -3698,7 +3718,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x0e2\x15.holdfast.v1.StandingR\x05value:\x028\x01\"E\n" +
 	"\x04Need\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x15.holdfast.v1.NeedKindR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xe3\x05\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xfb\x05\n" +
 	"\x02VM\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -3723,7 +3743,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x19restart_on_guest_shutdown\x18\x13 \x01(\bR\x16restartOnGuestShutdown\x123\n" +
 	"\adesired\x18\x14 \x01(\x0e2\x19.holdfast.v1.DesiredStateR\adesired\x124\n" +
 	"\fdesired_mark\x18\x15 \x01(\v2\x11.holdfast.v1.MarkR\vdesiredMark\x12$\n" +
-	"\x0edisks_in_doubt\x18\x16 \x01(\tR\fdisksInDoubt\"P\n" +
+	"\x0edisks_in_doubt\x18\x16 \x01(\tR\fdisksInDoubt\x12\x16\n" +
+	"\x06canary\x18\x17 \x01(\bR\x06canary\"P\n" +
 	"\bIncoming\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12\x12\n" +
