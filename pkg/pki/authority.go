@@ -57,9 +57,10 @@ func NewAuthority(poolName string, now time.Time) (*Authority, error) {
 		return nil, err
 	}
 	t := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "Holdfast pool " + poolName, Organization: []string{poolName}},
+		// Its number tells a pool's CAs apart: chains are put together by the subject.
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "Holdfast pool " + poolName, Organization: []string{poolName}, SerialNumber: serial.Text(16)},
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(CALife), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+		BasicConstraintsValid: true, IsCA: true, MaxPathLen: 1, // its successor; see Introduce
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 	if err != nil {
@@ -100,9 +101,9 @@ func ParseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	return a, nil
 }
 
-// Trusting returns the same CA with others trusted beside it, each once.
+// Trusting returns the same CA with others trusted beside it and those that are already, each once.
 func (a *Authority) Trusting(others ...*x509.Certificate) *Authority {
-	b := &Authority{Cert: a.Cert, key: a.key}
+	b := &Authority{Cert: a.Cert, key: a.key, others: slices.Clone(a.others)}
 	for _, c := range others {
 		if !c.Equal(a.Cert) && !slices.ContainsFunc(b.others, c.Equal) {
 			b.others = append(b.others, c)
@@ -231,7 +232,7 @@ func (a *Authority) sign(r Request, public any, now time.Time, life time.Duratio
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate of %s: %w", r.Name, err)
 	}
-	return append(encodeCert(der), encodeCert(a.Cert.Raw)...), nil
+	return append(encodeCert(der), a.chain()...), nil
 }
 
 // subjects sorts a machine's hosts into DNS names and addresses.

@@ -445,3 +445,31 @@ func TestACAIsExchangedWhileEverybodyGoesOnTalking(t *testing.T) {
 		t.Error("a certificate of the old CA is still accepted")
 	}
 }
+
+func TestWhoTrustsTheOldCAAloneAcceptsWhatItsSuccessorSigns(t *testing.T) {
+	before := authority(t, "prod")
+	after, err := before.Introduce(authority(t, "prod"), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !before.Introducing() || Successor(after.Trusted()) != after.Pin() || Successor(before.Trusted()) != "" {
+		t.Errorf("introducing %v, successors %q and %q", before.Introducing(), Successor(after.Trusted()), Successor(before.Trusted()))
+	}
+	// A server in the middle of the exchange: it trusts both and signs by the new one.
+	server := identity(t, after.Trusting(before.Cert), Request{Name: "srv-1", Role: RoleServer})
+	client := identity(t, before, Request{Name: "anna", Role: RoleViewer})
+	if _, serr, cerr := shake(t, server.Server(false), client.Client("srv-1")); serr != nil || cerr != nil {
+		t.Errorf("an operator of the old CA: %v, %v", serr, cerr)
+	}
+	if _, _, cerr := shake(t, server.Server(true), Pinned(before.Pin())); !errors.Is(cerr, ErrWrongCA) {
+		t.Errorf("a token that pins the old CA: %v, want ErrWrongCA: it must be made anew", cerr)
+	}
+	if _, _, cerr := shake(t, server.Server(true), Pinned(after.Pin())); cerr != nil {
+		t.Errorf("a token that pins the new CA: %v", cerr)
+	}
+	// Afterwards it trusts the new one alone.
+	server = identity(t, after.Alone(), Request{Name: "srv-1", Role: RoleServer})
+	if _, serr, _ := shake(t, server.Server(false), client.Client("srv-1")); serr == nil {
+		t.Error("a certificate of the old CA is still accepted")
+	}
+}
