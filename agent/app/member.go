@@ -24,7 +24,10 @@ type facts struct {
 	lacks       map[pool.VMID][]string
 	storageLost bool
 	noPause     string
-	since       time.Time
+	// trouble is what has not answered at each look since troubleSince.
+	trouble      string
+	troubleSince pool.Instant
+	since        time.Time
 }
 
 // memberValue builds the member record as it is written.
@@ -37,10 +40,14 @@ func (a *Agent) memberRecord(id kv.LeaseID) pool.Member {
 	a.mu.Lock()
 	f := a.facts
 	a.mu.Unlock()
+	trouble := f.trouble
+	if a.e.Clock.Now().Before(f.troubleSince.Add(troubleAfter)) {
+		trouble = "" // an update of libvirt's, say
+	}
 	m := pool.Member{
 		Server: a.cfg.Server, LeaseID: int64(id), Version: a.cfg.Version, Incarnation: a.Snapshot().Config.Incarnation,
 		BootID: f.capacity.BootID, MemoryBytes: f.capacity.MemoryBytes, CPUs: f.capacity.CPUs,
-		Guard: f.guard, Watchdog: f.watchdog, Lacks: f.lacks, StorageLost: f.storageLost, NoPause: f.noPause, Since: f.since,
+		Guard: f.guard, Watchdog: f.watchdog, Lacks: f.lacks, StorageLost: f.storageLost, NoPause: f.noPause, Trouble: trouble, Since: f.since,
 		RosterRevision: a.book.Acknowledged(), Failsafe: true,
 	}
 	if a.e.Voter != nil {
@@ -232,6 +239,10 @@ func (a *Agent) capacity(ctx context.Context) (local.Capacity, error) {
 	return a.e.Capacity(ctx)
 }
 
+// troubleAfter is for how long the guard or libvirt must have been silent before the pool is told: the restart of either takes
+// less than a second.
+const troubleAfter = 5 * time.Second
+
 // capacityLimit bounds one look at the server's capacity, which waits for nothing but libvirt's answer.
 const capacityLimit = time.Second
 
@@ -260,6 +271,9 @@ func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bo
 	defer a.mu.Unlock()
 	a.facts.guard, a.facts.watchdog = answers, watchdog
 	a.facts.noPause = noPause
+	if trouble := rec.Trouble(); trouble != a.facts.trouble {
+		a.facts.trouble, a.facts.troubleSince = trouble, a.e.Clock.Now()
+	}
 	if storageErr == nil && lost != a.facts.storageLost {
 		a.facts.storageLost = lost
 		rec.Wake().Set()

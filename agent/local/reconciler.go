@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,6 +136,20 @@ func (r *Reconciler) GuardAnswers() (bool, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.guard.answers, r.guard.watchdog
+}
+
+// Trouble says what does not answer now, as last seen: the guard, or libvirt; empty if all does.
+func (r *Reconciler) Trouble() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	if r.cfg.Guard != nil && !r.guard.answers {
+		out = append(out, "its guard does not answer, so nothing there ends protected VMs in time, and it is no proof")
+	}
+	if r.unlisted != "" {
+		out = append(out, "libvirt does not answer, so no VM is started, stopped or moved there")
+	}
+	return strings.Join(out, "; ")
 }
 
 // Live counts the VMs of the pool's that have a process on this server, as last seen.

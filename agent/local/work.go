@@ -73,6 +73,11 @@ func (r *Reconciler) failed(ctx context.Context, v View, d Decision, t *tracked,
 	if errors.Is(err, ErrDiskLocked) {
 		return lockRetry
 	}
+	if d.Step == StepKill && ctx.Err() == nil {
+		if err := r.writeState(ctx, v, t, pool.RunStopping, pool.CannotEnd+err.Error()); err != nil {
+			r.cfg.Log.Debug("report", "vm", v.Claim.VM, "err", err)
+		}
+	}
 	return retryAfter
 }
 

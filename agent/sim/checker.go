@@ -75,7 +75,7 @@ func (c *Checker) broken(invariant int, format string, args ...any) {
 	if c.failure != nil {
 		return
 	}
-	c.failure = &Failure{Invariant: invariant, File: c.p.File.Name, Line: c.line, At: c.p.Now(), Seen: fmt.Sprintf(format, args...),
+	c.failure = &Failure{Invariant: invariant, File: c.p.File.Name, Line: c.line, At: c.p.Now(), Seen: c.p.File.AsWritten(fmt.Sprintf(format, args...)),
 		Expected: fmt.Sprintf("invariant %d, %s", invariant, Invariants[invariant])}
 	c.p.trace.add("VIOLATED: invariant %d, %s: %s", invariant, Invariants[invariant], c.failure.Seen)
 }

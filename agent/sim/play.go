@@ -230,7 +230,7 @@ func (pl *player) look() error {
 }
 
 func (pl *player) fail(st scenario.Statement, expected, seen string) error {
-	f := &Failure{File: pl.File.Name, Line: st.Line, At: pl.Now(), Expected: expected, Seen: seen}
+	f := &Failure{File: pl.File.Name, Line: st.Line, At: pl.Now(), Expected: pl.File.AsWritten(expected), Seen: pl.File.AsWritten(seen)}
 	pl.trace.add("FAILED, line %d: expected %s; seen: %s", st.Line, strings.TrimPrefix(expected, "expect "), seen)
 	return f
 }

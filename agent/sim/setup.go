@@ -67,7 +67,7 @@ func NewPool(f *scenario.File, seed uint64, sink func(Line), hire func(*Pool) Cr
 	o := world.DefaultOptions()
 	o.StartDelay, o.MigrateRate = f.Pool.StartDelay, f.Pool.MigrateRate
 	p.World = world.New(s, p.Net, p.Etcd, o)
-	p.trace = &trace{now: s.Now, sink: sink}
+	p.trace = &trace{now: s.Now, sink: sink, words: f.AsWritten}
 	p.truth = newTruth(p.Etcd, p.Keys)
 	p.truth.follower.Share(p.shared)
 	for _, srv := range f.Servers {

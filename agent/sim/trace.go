@@ -25,6 +25,8 @@ type trace struct {
 	begun bool
 	zero  time.Duration
 	sink  func(Line)
+	// words gives names back as the scenario writes them.
+	words func(string) string
 }
 
 func (t *trace) begin() { t.begun, t.zero = true, t.now() }
@@ -37,12 +39,12 @@ func (t *trace) add(format string, args ...any) {
 		return
 	}
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	t.sink(Line{t.since(), text})
+	t.sink(Line{t.since(), t.words(text)})
 }
 
 // log adds a line of a program's log, before time 0 as well.
 func (t *trace) log(text string) {
 	if t.sink != nil {
-		t.sink(Line{t.since(), text})
+		t.sink(Line{t.since(), t.words(text)})
 	}
 }

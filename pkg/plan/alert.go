@@ -25,7 +25,7 @@ const (
 	AlertCapacity   pool.AlertKind = "CAPACITY"
 )
 
-var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn, AlertStorage, AlertCapacity}
+var ownAlerts = []pool.AlertKind{AlertServerLost, AlertFencing, AlertVMWaiting, AlertVMFailed, AlertVMLost, AlertCorrupt, AlertFrozen, AlertNoPause, AlertSuspect, AlertSwitch, AlertPowerOn, AlertStorage, AlertCapacity, AlertTrouble, AlertBlocked}
 
 // raised is an alert that should be open, and the event that goes with its opening.
 type raised struct {
@@ -46,6 +46,7 @@ func (p *planner) planAlerts() {
 	p.poolAlerts(raise)
 	p.pauseAlerts(raise)
 	p.promiseAlert(raise)
+	p.troubleAlerts(raise)
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		p.open(want[id])
 	}

@@ -21,6 +21,9 @@ func (p *planner) planLeaving() {
 	}
 	for _, id := range slices.Sorted(maps.Keys(e.whole)) {
 		p.leaveServer(e.whole[id], by[id])
+		if blocked(by[id]) {
+			p.blocked[id] = leftWhy(by[id])
+		}
 	}
 	for _, op := range p.ops[""] {
 		p.followServerOperation(op, by[op.Server])

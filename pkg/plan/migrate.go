@@ -251,7 +251,7 @@ func (p *planner) target(op pool.Operation, vm pool.VM, claim pool.Claim) (targe
 		case !v.Fits():
 			return "", v.Reasons[0].Sentence, false
 		}
-		return op.Server, "as asked", true
+		return op.Server, askedWhy(op), true
 	}
 	for _, v := range p.load.Explain(r) {
 		if v.Server != claim.Server && v.Fits() {
@@ -260,6 +260,17 @@ func (p *planner) target(op pool.Operation, vm pool.VM, claim pool.Claim) (targe
 	}
 	r.Exhausted = append(r.Exhausted, claim.Server)
 	return "", refusalElsewhere(p.load, r, claim.Server), false
+}
+
+// askedWhy says who wanted a VM on that very server, and why.
+func askedWhy(op pool.Operation) string {
+	switch {
+	case op.Requested.Why != "" && op.Parent != "":
+		return op.Requested.Why
+	case op.Requested.Why != "":
+		return fmt.Sprintf("%s asked for it: %s", op.Requested.By, op.Requested.Why)
+	}
+	return fmt.Sprintf("%s asked for it", op.Requested.By)
 }
 
 // keepingPromise returns where a VM may go without breaking the pool's promise to tolerate the loss of servers: the target,

@@ -90,9 +90,11 @@ func (p *planner) judgeStop(op pool.Operation, vm pool.VM, claim pool.Claim) pro
 		return done()
 	case !p.alive(&claim):
 		return running("waiting", p.awayWhy(claim))
-	default:
-		return running("stopping", "")
 	}
+	if why := p.stubborn(claim); why != "" {
+		return failed(why)
+	}
+	return running("stopping", "")
 }
 
 // judgeStart follows a start, a restart or a relocation to the moment at which the VM runs.
@@ -113,6 +115,9 @@ func (p *planner) judgeStart(op pool.Operation, vm pool.VM, claim pool.Claim) pr
 	case claim.Phase.Owned() && !p.alive(&claim):
 		return running("waiting", p.awayWhy(claim))
 	case before && claim.Phase.Owned():
+		if why := p.stubborn(claim); why != "" {
+			return failed(why)
+		}
 		return running("stopping", "")
 	case claim.Phase == pool.PhaseAssigned:
 		return running("starting", "")

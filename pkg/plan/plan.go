@@ -54,6 +54,8 @@ type planner struct {
 	failedOps map[pool.OperationID]string
 	// lost lists VMs without HA on lost servers that are wanted running, by name.
 	lost []lostVM
+	// blocked says of servers that are being emptied why that cannot go on.
+	blocked map[pool.ServerID]string
 	// promise is what is known of the pool's room for the loss of servers.
 	promise promise
 }
@@ -68,7 +70,7 @@ func newPlanner(in Input) *planner {
 	p := &planner{in: in, snap: in.Snapshot, cfg: in.Snapshot.Config, timing: timing(in.Snapshot.Config),
 		load: place.NewLoad(in.Snapshot), roster: in.Snapshot.Roster, servers: map[pool.ServerID]*server{}, ops: runningOps(in.Snapshot),
 		claims: map[pool.VMID]pool.Claim{}, homes: map[pool.VMID]pool.Home{}, doneBy: map[pool.VMID]string{},
-		waiting: map[pool.VMID]place.Choice{}, failedOps: map[pool.OperationID]string{}}
+		waiting: map[pool.VMID]place.Choice{}, failedOps: map[pool.OperationID]string{}, blocked: map[pool.ServerID]string{}}
 	for id, s := range in.Snapshot.Servers.All() {
 		p.server(id).registration = &s
 	}

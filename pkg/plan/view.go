@@ -136,13 +136,24 @@ func (v *View) waitingWhy(c *subject) string {
 func (v *View) fencingWhy(c *subject) string {
 	s := c.claim.Server
 	if a, ok := v.snap.Alerts.Get(pool.AlertID("fencing-" + string(s))); ok {
-		return a.Text
+		return a.Text + v.nowhere(c)
 	}
 	f, _ := v.snap.Fences.Get(s)
 	if covers(f, c.claim, c.vm, v.snap.Config) {
 		return fmt.Sprintf("%s is fenced by %s; a server is being chosen", s, f.Proof)
 	}
-	return fmt.Sprintf("%s is lost; waiting for fencing", s)
+	return fmt.Sprintf("%s is lost; waiting for fencing", s) + v.nowhere(c)
+}
+
+// nowhere adds, for a VM of a lost server, why no other could take it now; nothing if one could.
+func (v *View) nowhere(c *subject) string {
+	let := *c
+	let.claim.Phase, let.claim.Server, let.claim.Cause = pool.PhaseUnassigned, "", pool.CauseFenced
+	choice := v.load.Best(request(v.snap.Config, &let, asOf(&let)))
+	if choice.Server != "" {
+		return ""
+	}
+	return "; besides, no server could take it: " + choice.Why
 }
 
 // ServerState is one word for how a server stands; it may be in several states at once. The numbers are those of the

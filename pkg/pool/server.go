@@ -93,6 +93,8 @@ type Member struct {
 	EtcdVoter bool
 	// NoPause says why VMs there cannot be paused at a deadline, but only killed; empty if they can.
 	NoPause string
+	// Trouble says what its agent needs and has had no answer from for a while, its guard or libvirt; empty if all is well.
+	Trouble string
 	// Failsafe: it obeys the roster, and answers when it is asked for a promise.
 	Failsafe bool
 	Since    time.Time

@@ -30,7 +30,8 @@ type File struct {
 	// counts from.
 	Lines []Statement
 	// Never lists what must hold at no moment.
-	Never []Statement
+	Never   []Statement
+	aliases []alias
 }
 
 // Pool is the pool's policy and what all servers share.

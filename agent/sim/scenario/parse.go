@@ -39,10 +39,11 @@ func Parse(name, text string) (*File, error) {
 	p := &parser{file: &File{Name: name, Pool: defaultPool()}, servers: map[string]bool{}, vms: map[string]bool{}, setUp: map[pool.VMID]bool{}, listed: map[string]bool{}}
 	if err := p.parse(text); err != nil {
 		var e *Error
-		if errors.As(err, &e) {
-			return nil, e
+		if !errors.As(err, &e) {
+			e = &Error{name, p.line, err.Error()}
 		}
-		return nil, &Error{name, p.line, err.Error()}
+		e.Msg = p.file.AsWritten(e.Msg)
+		return nil, e
 	}
 	return p.file, nil
 }
@@ -60,6 +61,7 @@ func (p *parser) parse(text string) error {
 			lines = append(lines, source{i + 1, tokens})
 		}
 	}
+	p.aliases(text, lines)
 	// Names first: conditions and rules may mention what is set up, or added, further down.
 	for _, l := range lines {
 		p.names(l.tokens)
@@ -75,17 +77,26 @@ func (p *parser) parse(text string) error {
 
 // names notes every server and VM that a line introduces.
 func (p *parser) names(t []token) {
+	introduces(t, func(kind, name string) {
+		if kind == "server" {
+			p.servers[name] = true
+		} else {
+			p.vms[name] = true
+		}
+	})
+}
+
+// introduces calls f with the kind and name of everything that a line introduces.
+func introduces(t []token, f func(kind, name string)) {
 	switch {
 	case t[0].text == "servers":
 		for _, n := range t[1:] {
-			p.servers[n.text] = true
+			f("server", n.text)
 		}
-	case t[0].text == "server" && len(t) > 1:
-		p.servers[t[1].text] = true
-	case t[0].text == "vm" && len(t) > 1:
-		p.vms[t[1].text] = true
+	case (t[0].text == "server" || t[0].text == "vm") && len(t) > 1:
+		f(t[0].text, t[1].text)
 	case (t[0].text == "at" || t[0].text == "after") && len(t) > 3 && t[2].text == "add":
-		p.vms[t[3].text] = true
+		f("vm", t[3].text)
 	}
 }
 
