@@ -52,7 +52,7 @@ func TestEveryGrpcurlLineOfTheManualsWorksOnTheDemoPool(t *testing.T) {
 		b.try(e)
 		called[e.line[strings.LastIndex(e.line, " ")+1:]] = true
 	}
-	for _, services := range []string{"pool", "server", "vm", "operation", "event", "identity"} {
+	for _, services := range []string{"pool", "server", "vm", "operation", "event", "identity", "drill"} {
 		text, err := os.ReadFile("../proto/holdfast/v1/" + services + "_service.proto")
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/drill"
 	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/agent/fence"
 	"github.com/holdfast-ha/holdfast/agent/guard"
@@ -71,8 +72,9 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		Clock: clk, Store: figures.store(db.kv), Leases: figures.leases(db.kv), LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		FormerSession: lease.FormerState{Path: filepath.Join(c.StateDir, "handed-over.json"), BootID: boot, HostUUID: lease.FirmwareUUID()},
 		Hypervisor:    hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
-		Load:        load{hv},
-		Figures:     peers,
+		Load:    load{hv},
+		Figures: peers,
+		Drill:   drillPlace{files: drill.Files{Folders: storagePaths(c), Machine: thisMachine()}, virt: hv}, Canaries: peers,
 		Machine:     machine,
 		Authority:   &setup.Identities{ServiceOptions: setup.ServiceOptions{Settings: c, Store: store.New(db.kv, store.NewKeys(c.Pool)), Clock: clk, Log: log}, Leases: db.kv},
 		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
@@ -91,6 +93,8 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers := mesh.NewServer(pool.ServerID(c.Server), version.Version, func() string { return agent.Snapshot().Config.Incarnation }, h)
 	answers.UsePromises(agent)
 	answers.UseFigures(agent.Meter())
+	answers.UseCanary(agent)
+	peers.UseCanary(agent)
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))

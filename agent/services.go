@@ -19,6 +19,7 @@ func registerServices(srv *grpc.Server, agent *app.Agent) {
 	pb.RegisterOperationServiceServer(srv, api)
 	pb.RegisterEventServiceServer(srv, api)
 	pb.RegisterIdentityServiceServer(srv, api)
+	pb.RegisterDrillServiceServer(srv, api)
 	healthpb.RegisterHealthServer(srv, roleHealth{agent, clock.Real()})
 	reflection.RegisterV1(srv)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-ha/holdfast/agent/drill"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
@@ -106,7 +107,10 @@ type Config struct {
 	Failsafe func() (pb.Failsafe, string)
 	// Figures hears how busy the members are; nil: nobody does.
 	Figures Figures
-	Log     *slog.Logger
+	// Place makes canaries' disks, and Canaries reaches them; nil: no drill begins at this agent.
+	Place    drill.Place
+	Canaries Canaries
+	Log      *slog.Logger
 }
 
 // Server implements the services. Create it with New.
@@ -117,6 +121,7 @@ type Server struct {
 	pb.UnimplementedOperationServiceServer
 	pb.UnimplementedEventServiceServer
 	pb.UnimplementedIdentityServiceServer
+	pb.UnimplementedDrillServiceServer
 
 	cfg Config
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/drill"
 	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/agent/figures"
 	"github.com/holdfast-ha/holdfast/agent/guard"
@@ -55,6 +56,9 @@ type Edges struct {
 	// Load measures this server, and Figures hears the others' figures; nil: live figures are not shown.
 	Load    figures.Source
 	Figures figures.Peers
+	// Drill is what tests of HA need of this server, and Canaries reaches that of others; nil: none are held here.
+	Drill    drill.Place
+	Canaries api.Canaries
 	// Definitions reads domain XML.
 	Definitions api.Definitions
 	// Authority makes certificates of operators; nil: this pool has none.
@@ -107,7 +111,9 @@ type Agent struct {
 	promises *failsafe.Promises
 	keeper   *failsafe.Keeper // nil: nobody can be asked
 	outages  *outages
-	look     clock.Signal   // a renewal failed
+	look     clock.Signal // a renewal failed
+	cut      *drill.Cut   // the way to etcd; nil: no drill can close it
+	began    time.Time
 	meter    *figures.Meter // nil: it measures nothing
 
 	mu      sync.Mutex
@@ -132,7 +138,12 @@ func New(cfg Config, e Edges) (*Agent, error) {
 		return nil, err
 	}
 	st := store.New(e.Store, store.NewKeys(cfg.Pool))
-	a := &Agent{cfg: cfg, e: e, data: &data{server: cfg.Server, clock: e.Clock, store: st}}
+	a := &Agent{cfg: cfg, e: e, cut: cut, began: e.Clock.Wall(), data: &data{server: cfg.Server, clock: e.Clock, store: st}}
+	var cut *drill.Cut
+	if e.Drill != nil {
+		cut = drill.NewCut(e.Clock, e.Store, e.Leases)
+		e.Store, e.Leases = cut, cut
+	}
 	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
 	if e.Shared != nil {
 		a.data.mirror.Share(e.Shared)
@@ -142,7 +153,8 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	}
 	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
-		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Authority: e.Authority, Failsafe: a.failsafeView, Figures: a.newFigures(), Log: e.Log})
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Authority: e.Authority, Failsafe: a.failsafeView, Figures: a.newFigures(),
+		Place: e.Drill, Canaries: e.Canaries, Log: e.Log})
 	return a, nil
 }
 

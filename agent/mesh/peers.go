@@ -28,6 +28,8 @@ type Peers struct {
 	snapshot func() *pool.Snapshot
 	// tls returns how to talk to a server; nil means plaintext to loopback (the demo).
 	tls func(pool.ServerID) *tls.Config
+	// canary is this agent's part in drills; nil without UseCanary.
+	canary Canary
 
 	mu    sync.Mutex
 	conns map[pool.ServerID]conn

@@ -45,6 +45,8 @@ type Server struct {
 	version     string
 	incarnation func() string
 	host        Host
+	// canary is this agent's part in drills; nil without UseCanary.
+	canary Canary
 	// ends and gate answer tunnels; nil without UseTunnels.
 	ends *tunnel.Ends
 	gate Gate

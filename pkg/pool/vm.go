@@ -104,7 +104,9 @@ type VM struct {
 	// DisksInDoubt says why the disks in XML may not be those that the guest wrote last; empty if they are. Such a VM
 	// is started nowhere: an old base would lose what was written since. Written by its owner, ended by an operator.
 	DisksInDoubt string
-	Revision     Revision
+	// Canary: it was made by a drill, which may do anything to it, and which removes it.
+	Canary   bool
+	Revision Revision
 }
 
 // Secrets are the passwords that were taken out of a VM's definition, by their place in it. They are in no snapshot.

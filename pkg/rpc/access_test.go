@@ -109,7 +109,7 @@ func may(role pki.Role, service, name string) bool {
 		return role.Operator() || role == pki.RoleServer
 	case name == "RenewCertificate":
 		return role.Operator()
-	case service == "IdentityService", name == "UpdateServer", name == "RemoveServer":
+	case service == "IdentityService", service == "DrillService", name == "UpdateServer", name == "RemoveServer":
 		return role == pki.RoleAdmin
 	}
 	return role == pki.RoleOperator || role == pki.RoleAdmin

@@ -15,7 +15,7 @@ func VM(v pool.VM) *pb.VM {
 		Movable: v.Movable, DiskLocks: v.DiskLocks, Needs: convert(v.Needs, need),
 		RestartOnGuestShutdown: v.RestartOnGuestShutdown,
 		Desired:                pb.DesiredState(v.Desired), DesiredMark: Mark(v.DesiredMark),
-		DisksInDoubt: text(v.DisksInDoubt),
+		DisksInDoubt: text(v.DisksInDoubt), Canary: v.Canary,
 	}
 }
 
@@ -33,7 +33,7 @@ func ParseVM(m *pb.VM) (pool.VM, error) {
 		RestartOnGuestShutdown: m.GetRestartOnGuestShutdown(),
 		Desired:                enum(&p, "desired", m.GetDesired(), pool.DesiredKilled),
 		DesiredMark:            p.mark("desiredMark", m.GetDesiredMark()),
-		DisksInDoubt:           m.GetDisksInDoubt(),
+		DisksInDoubt:           m.GetDisksInDoubt(), Canary: m.GetCanary(),
 	}
 	return v, p.err
 }

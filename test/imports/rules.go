@@ -19,15 +19,19 @@ var anywhere = []string{"pkg/clock", "pkg/version"}
 // below agent. Source: docs/architecture.md, "Who may import whom".
 var mayImport = map[string][]string{
 	"agent":        {"agent/*", "pkg/*", "proto"},
-	"agent/api":    {"agent/figures", "pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
-	"agent/app":    {"agent/api", "agent/failsafe", "agent/figures", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/plan", "pkg/store", "pkg/pool", "proto"},
+	"agent/api":    {"agent/drill", "agent/figures", "pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
+	"agent/app":    {"agent/api", "agent/drill", "agent/failsafe", "agent/figures", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/plan", "pkg/store", "pkg/pool", "proto"},
 	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/store", "pkg/pool", "proto"},
-	"agent/mesh":   {"agent/api", "agent/figures", "agent/local", "pkg/pki", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
+	"agent/mesh":   {"agent/api", "agent/drill", "agent/figures", "agent/local", "pkg/pki", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
 	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
 	"agent/leader": {"pkg/plan", "pkg/pool"},
 	"agent/local":  {"agent/guard", "pkg/pool"}, // guard's words: Process, Lease, Held
 	"agent/guard":  {"pkg/pool"},
-	"agent/reach":  {"pkg/pool"},
+	// A drill's part on a server: guard's word Process, and the way to etcd that it can close.
+	"agent/drill": {"agent/guard", "pkg/kv", "pkg/pool"},
+	"agent/reach": {"pkg/pool"},
+	// What a rebuild decides, and how it asks the other servers; the command beside it has etcd and the files.
+	"agent/rebuild": {"pkg/pki", "pkg/rpc", "pkg/saved", "pkg/pool", "proto"},
 	// What is exported is read from the agent; only calls and requests to etcd are counted on their way.
 	"agent/check":   {"pkg/pool"}, // a judgement; the command beside it collects
 	"agent/metrics": {"pkg/kv", "pkg/plan", "pkg/pool"},

@@ -31,6 +31,7 @@ import (
 // crew runs real agents in goroutines and real guards in the paced world. Its methods that begin with Start and Stop
 // are called with the scheduler to themselves.
 type crew struct {
+	world    *world.World
 	ctx      context.Context //nolint:containedctx // the demo's life, given to agents that faults start
 	paced    *vtime.Paced
 	pool     string
@@ -123,6 +124,7 @@ func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world
 	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, app.Edges{
 		Clock: clock.Real(), Store: g, Leases: g, LeaseState: state, Hypervisor: hyper, Needs: hyper, Drifts: hyper, Capacity: hyper.Capacity,
 		Load: hyper, Figures: &peers{c, s.Name}, Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Peers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
+		Drill: &place{c, s}, Canaries: &peers{c, s.Name},
 		CanLoseOne: func(context.Context) error { return nil }, Log: c.log.With("server", s.Name),
 	})
 	if err != nil {

@@ -155,7 +155,7 @@ func newDemo(o Options, f *scenario.File, endpoint string) *demo {
 	piece := d.paced.Timepiece()
 	opt.Timepiece, opt.Epoch = &piece, time.Now()
 	d.world = world.New(s, simnet.New(s), nil, opt)
-	d.crew = &crew{paced: d.paced, pool: f.Pool.Name, endpoint: endpoint, address: map[string]string{}, serve: o.Serve, log: o.Log,
+	d.crew = &crew{world: d.world, paced: d.paced, pool: f.Pool.Name, endpoint: endpoint, address: map[string]string{}, serve: o.Serve, log: o.Log,
 		said: d.say, agents: map[string]*running{}, cut: map[string]bool{}, guards: map[*vtime.Proc]*guard.Loop{}}
 	for i, srv := range f.Servers {
 		d.world.AddServer(srv.ServerSpec)
