@@ -3,12 +3,14 @@ package rpc
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -99,12 +101,12 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 		if lost != nil {
 			return &Unreachable{append(failed, lost...)}
 		}
-		err = c.attempt(ctx, i, limit, method, args, reply, opts)
+		sent, err := c.attempt(ctx, i, limit, method, args, reply, opts)
 		if err == nil {
 			c.prefer(i)
 			return nil
 		}
-		again, err := judge(ctx, method, err)
+		again, err := judge(ctx, method, sent, err)
 		if !again {
 			return err
 		}
@@ -114,18 +116,24 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 	return &Unreachable{failed}
 }
 
-func (c *Client) attempt(ctx context.Context, i int, limit time.Duration, method string, args, reply any, opts []grpc.CallOption) error {
+// attempt makes a call to one agent. sent is false if it certainly did not go out: the connection, which was up a moment
+// ago, has broken, and gRPC could make no new one.
+func (c *Client) attempt(ctx context.Context, i int, limit time.Duration, method string, args, reply any, opts []grpc.CallOption) (sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return c.agents[i].conn.Invoke(ctx, method, args, reply, opts...)
+	var to peer.Peer // gRPC fills it in if the call has had a stream on a connection
+	err = c.agents[i].conn.Invoke(ctx, method, args, reply, append(slices.Clone(opts), grpc.Peer(&to))...)
+	return err == nil || to.Addr != nil, err
 }
 
 // judge says what a failed call means and whether the next agent may be asked.
-func judge(ctx context.Context, method string, err error) (again bool, _ error) {
+func judge(ctx context.Context, method string, sent bool, err error) (again bool, _ error) {
 	code, handler := status.Code(err), fromHandler(err)
 	switch {
 	case handler:
 		return code == codes.Unavailable, FromStatus(err)
+	case !sent && code == codes.Unavailable:
+		return true, errors.New(plainCause(status.Convert(err).Message()))
 	case IsRead(method):
 		silent := code == codes.DeadlineExceeded && ctx.Err() == nil
 		if silent {

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -208,6 +210,30 @@ func TestAWriteGoesOnWhereNothingWasSentOrNothingWasChanged(t *testing.T) {
 	_, b := good.counts()
 	if a > 1 || b != 1 {
 		t.Errorf("writes seen: %d and %d, want at most 1 and exactly 1", a, b)
+	}
+}
+
+func TestAWriteThatFoundItsConnectionBrokenWasNeverSentAndGoesToTheNextAgent(t *testing.T) {
+	alive := startAgent(t)
+	alive.write = func(context.Context) error { return status.Error(codes.Unavailable, "not from a handler of ours") }
+	c := dial(t, quick, deadAddress(t), alive.address)
+	const method = pb.PoolService_SetFreeze_FullMethodName
+	for name, want := range map[string]struct {
+		agent       int
+		sent, again bool
+	}{
+		"an agent that has vanished since it was looked for": {0, false, true},
+		"an agent that has the call":                         {1, true, false},
+	} {
+		sent, err := c.attempt(t.Context(), want.agent, quick.Write, method, &pb.SetFreezeRequest{}, &pb.SetFreezeResponse{}, nil)
+		if err == nil || sent != want.sent {
+			t.Errorf("%s: sent %v, %v", name, sent, err)
+			continue
+		}
+		again, err := judge(t.Context(), method, want.sent, status.Error(codes.Unavailable, "i/o timeout"))
+		if again != want.again || errors.Is(err, pool.ErrOutcomeUnknown) == want.again {
+			t.Errorf("%s: again %v, %v", name, again, err)
+		}
 	}
 }
 
