@@ -117,7 +117,7 @@ func (a *Agent) stepShutdown(ctx context.Context, rec *local.Reconciler) (time.D
 	case down && !ours:
 		a.clockDeparture(snap)
 		how := pool.Shutdown{Policy: snap.Config.Shutdown, Reboot: reboot, BootID: boot, Mark: pool.Mark{By: "server " + string(srv.ID), At: a.e.Clock.Wall()}}
-		if err := a.writeShutdown(ctx, srv, true, how, fmt.Sprintf("%s is about to %s; its VMs: %s", srv.ID, shutdownWord(reboot), how.Policy)); err != nil {
+		if err := a.writeShutdown(ctx, srv, true, how, aboutTo(srv.ID, how)); err != nil {
 			return 0, err
 		}
 	case !down && ours && !srv.Shutdown.ByPool:
@@ -139,6 +139,24 @@ func shutdownWord(reboot bool) string {
 		return "reboot"
 	}
 	return "shutdown"
+}
+
+// aboutTo tells of a shutdown that begins, and what becomes of the VMs.
+func aboutTo(id pool.ServerID, how pool.Shutdown) string {
+	verb := "shut down"
+	if how.Reboot {
+		verb = "reboot"
+	}
+	vms := "its VMs move elsewhere first"
+	switch {
+	case how.Policy == pool.ShutdownStop && how.Reboot:
+		vms = "its VMs are stopped, and start there again"
+	case how.Policy == pool.ShutdownStop:
+		vms = "its VMs are stopped, and start elsewhere"
+	case how.Policy == pool.ShutdownFreeze:
+		vms = "its VMs are stopped, and kept for it"
+	}
+	return fmt.Sprintf("%s is about to %s: %s", id, verb, vms)
 }
 
 // emptied reports whether nothing of the pool's is left here. Without etcd the claims cannot tell.

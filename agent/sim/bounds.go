@@ -165,7 +165,7 @@ func (b *bounds) look() {
 			b.down[id] = b.p.Now() // the bound begins when the last thing in its way is gone
 			continue
 		}
-		if b.p.Now()-b.down[id] < b.recoveryBound()+b.dog(c) {
+		if b.p.Now()-b.down[id] < b.recoveryBound()+b.means(c) {
 			continue
 		}
 		status, reason := view.VM(id)
@@ -173,14 +173,20 @@ func (b *bounds) look() {
 	}
 }
 
-// dog is how much longer a claim's owner is waited for if only its watchdog proves it harmless.
-func (b *bounds) dog(c pool.Claim) time.Duration {
+// means is how much longer a claim's owner is waited for if only its watchdog proves it harmless, or a power switch that
+// takes its time.
+func (b *bounds) means(c pool.Claim) time.Duration {
 	s := b.p.World.Server(string(c.Server))
 	t, err := pool.NewTiming(b.p.File.Pool.LeaseTTL)
-	if s == nil || err != nil || s.Fencing != world.FencingWatchdog {
+	switch {
+	case s == nil || err != nil:
 		return 0
+	case s.Fencing == world.FencingPower:
+		return s.FenceDelay
+	case s.Fencing == world.FencingWatchdog:
+		return t.WatchdogSettle(s.Watchdog)
 	}
-	return t.WatchdogSettle(s.Watchdog)
+	return 0
 }
 
 // settledDown: nobody wants it to run, or protects it.
@@ -315,6 +321,9 @@ func (p *Pool) handicapped(server string) bool {
 		s.HasGuard() && (s.Guard() == nil || s.Guard().Hung())
 }
 
+// patientSwitch is how long a leader waits for a power switch at most.
+const patientSwitch = 2*time.Minute - time.Second
+
 // unfenceable reports whether the lost owner of a claim has no means by which it could be proven harmless.
 func (b *bounds) unfenceable(snap *pool.Snapshot, c pool.Claim) bool {
 	s := b.p.World.Server(string(c.Server))
@@ -323,7 +332,7 @@ func (b *bounds) unfenceable(snap *pool.Snapshot, c pool.Claim) bool {
 	case world.FencingNone:
 		return true
 	case world.FencingPower:
-		return !s.Fenceable()
+		return !s.Fenceable() || s.FenceDelay > patientSwitch
 	}
 	return !c.Armed || snap.Members.Has(c.Server) || !vm.DiskLocks && !snap.Config.TrustGuardAlone && s.Fencing != world.FencingWatchdog
 }

@@ -218,6 +218,7 @@ func (p *Pool) begin() error {
 	}
 	p.flags()
 	p.trace.begin()
+	p.tellBeginning()
 	return p.truth.err
 }
 

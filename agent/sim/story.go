@@ -21,7 +21,9 @@ func (p *Pool) tellChange(c Change) {
 	told := map[string]bool{}
 	for id := range c.After.Events.ChangedSince(c.Before.Events) {
 		if e, ok := c.After.Events.Get(id); ok && !c.Before.Events.Has(id) {
-			p.trace.add("%s: %s", e.Actor, e.Text)
+			if e.Actor != operator.Name { // whose command stands there already
+				p.trace.add("%s: %s", e.Actor, e.Text)
+			}
 			told[e.Text] = true
 		}
 	}
@@ -30,7 +32,11 @@ func (p *Pool) tellChange(c Change) {
 		now, has := c.After.Members.Get(id)
 		switch {
 		case had && !has:
-			p.trace.add("the session of %s has ended (its lease expired or was given back)", id)
+			how := "its lease has expired"
+			if c.By == string(id) {
+				how = "it was given back"
+			}
+			p.trace.add("the session of %s has ended: %s", id, how)
 		case has && (!had || was.Session != now.Session):
 			p.trace.add("%s is a member, session %d", id, now.Session)
 		}
@@ -52,14 +58,14 @@ func (p *Pool) tellChange(c Change) {
 	for id := range c.After.Fences.ChangedSince(c.Before.Fences) {
 		was, _ := c.Before.Fences.Get(id)
 		if f, ok := c.After.Fences.Get(id); ok && f.Proof != pool.ProofNone && (f.Proof != was.Proof || f.Session != was.Session) {
-			p.trace.add("%s is fenced by %s up to session %d: %s", id, f.Proof, f.Session, f.Evidence)
+			p.trace.add("%s can run none of its VMs any more, as of session %d: %s", id, f.Session, proofWords(f.Proof))
 		}
 	}
 	for id := range c.After.Alerts.ChangedSince(c.Before.Alerts) {
 		was, had := c.Before.Alerts.Get(id)
 		now, has := c.After.Alerts.Get(id)
 		switch {
-		case has && told[now.Text]: // the history has just said it
+		case has && saidBefore(told, now.Text): // the history has just said it
 		case has && (!had || was.Text != now.Text):
 			p.trace.add("alert: %s", now.Text)
 		case had && !has:
@@ -68,6 +74,65 @@ func (p *Pool) tellChange(c Change) {
 	}
 	p.tellStates(c)
 }
+
+// saidBefore reports whether one of the events told of an alert: in its words, or in the beginning of them.
+func saidBefore(told map[string]bool, text string) bool {
+	for t := range told {
+		if strings.HasPrefix(text, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// proofWords says in words what makes a lost server harmless.
+func proofWords(by pool.Proof) string {
+	switch by {
+	case pool.ProofReleased:
+		return "it gave them back before it left"
+	case pool.ProofPower:
+		return "its power was cut, and its power switch says that it is off"
+	case pool.ProofWatchdog:
+		return "its watchdog was armed, and has had the time to reset it"
+	case pool.ProofGuard:
+		return "its guard was armed, and kills what it holds before the lease can end"
+	case pool.ProofConfirmed:
+		return "an operator has confirmed that it is off"
+	}
+	return by.String()
+}
+
+// tellBeginning writes how the pool stands at time 0.
+func (p *Pool) tellBeginning() {
+	if p.trace.sink == nil {
+		return
+	}
+	var up []string
+	for _, s := range p.World.Servers() {
+		if !s.Powered() {
+			continue
+		}
+		text := s.Name
+		if n := s.Executing(); n > 0 && len(p.File.VMs) > fewVMs {
+			text += fmt.Sprintf(" (%d VMs)", n)
+		} else if n > 0 {
+			var vms []string
+			for _, q := range s.QEMUs() {
+				vms = append(vms, string(q.VM))
+			}
+			text += " (" + strings.Join(vms, " ") + ")"
+		}
+		up = append(up, text)
+	}
+	leader := "nobody leads"
+	if l := p.truth.snapshot().Leader.Server; l != "" {
+		leader = string(l) + " leads"
+	}
+	p.trace.add("the pool stands: %s; %s", strings.Join(up, ", "), leader)
+}
+
+// fewVMs are listed by name.
+const fewVMs = 30
 
 // head is what a text is about: all before its details.
 func head(text string) string {

@@ -3,6 +3,7 @@ package scenario
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // timed reads at TIME STATEMENT and after DURATION STATEMENT.
@@ -34,6 +35,14 @@ func (p *parser) timed(word string, t []token) error {
 		return p.expectation(st, t[1:])
 	case "by":
 		return fmt.Errorf("by stands on a line of its own")
+	case "at", "after":
+		return fmt.Errorf("%s %s: a statement has one time; found %s as well", word, t[0].text, t[1].text)
+	case "pool", "servers", "server", "leader":
+		return fmt.Errorf("%s: set-up has no time, and comes before the time line", t[1].text)
+	case "vm":
+		if len(t) > 3 && strings.Contains(t[3].text, "=") {
+			return fmt.Errorf("vm: set-up has no time, and comes before the time line; here it is add %s", t[2].text)
+		}
 	}
 	if err := p.action(&st, t[1:]); err != nil {
 		return err

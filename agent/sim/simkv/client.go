@@ -199,7 +199,7 @@ func (cl *Client) Revoke(ctx context.Context, id kv.LeaseID) error {
 			r.reply(kv.ErrLeaseNotFound)
 			return
 		}
-		cl.c.revoke(l)
+		cl.c.revoke(l, cl.server)
 		r.reply(nil)
 	})
 	if err != nil {

@@ -63,10 +63,11 @@ func (c *Cluster) expire(l *lease) {
 		c.time(l)
 		return
 	}
-	c.revoke(l)
+	c.revoke(l, "etcd")
 }
 
-func (c *Cluster) revoke(l *lease) {
+// revoke ends a lease and deletes its keys. by is who gave it back, or "etcd" for one that expired.
+func (c *Cluster) revoke(l *lease, by string) {
 	delete(c.leases, l.id)
 	for i, o := range c.order {
 		if o == l {
@@ -75,7 +76,7 @@ func (c *Cluster) revoke(l *lease) {
 		}
 	}
 	if ops := c.state.keysOf(l.id); len(ops) > 0 {
-		c.write(Commit{By: "etcd", Txn: kv.Txn{Then: ops}})
+		c.write(Commit{By: by, Txn: kv.Txn{Then: ops}})
 	}
 	for _, f := range l.waiting {
 		f()
