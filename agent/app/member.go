@@ -267,11 +267,12 @@ func (a *Agent) lookAtServer(ctx context.Context, rec *local.Reconciler, full bo
 	if full {
 		capacity, capacityErr = a.capacity(ctx)
 	}
+	trouble := rec.Trouble() // before the lock: the reconciler asks this agent while it holds its own
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.facts.guard, a.facts.watchdog = answers, watchdog
 	a.facts.noPause = noPause
-	if trouble := rec.Trouble(); trouble != a.facts.trouble {
+	if trouble != a.facts.trouble {
 		a.facts.trouble, a.facts.troubleSince = trouble, a.e.Clock.Now()
 	}
 	if storageErr == nil && lost != a.facts.storageLost {
