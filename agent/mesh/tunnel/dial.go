@@ -6,7 +6,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
@@ -25,12 +24,12 @@ const pingAfter = 10 * time.Second
 func Dial(address string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if tlsConfig != nil {
-		creds = credentials.NewTLS(tlsConfig)
+		creds = rpc.BulkTLS(tlsConfig)
 	}
 	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 3 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: silence}),
 		grpc.WithInitialWindowSize(rpc.StreamWindow), grpc.WithInitialConnWindowSize(rpc.ConnWindow),
-		grpc.WithWriteBufferSize(rpc.IOBuffer), grpc.WithReadBufferSize(rpc.IOBuffer),
+		grpc.WithWriteBufferSize(rpc.IOBuffer),
 		grpc.WithDisableServiceConfig())
 }

@@ -135,7 +135,7 @@ func callerIs(conn *net.UnixConn, uid int) error {
 	return nil
 }
 
-// roomy gives a socket larger buffers than the system's default, so that a read fetches a whole chunk. Best effort: it
+// roomy gives a socket room for more than the system's default, so that a whole chunk is written at once. Best effort: it
 // needs root.
 func roomy(conn *net.UnixConn) {
 	raw, err := conn.SyscallConn()
@@ -148,8 +148,9 @@ func roomy(conn *net.UnixConn) {
 	})
 }
 
-// socketBuffer is half a chunk: the kernel doubles what it is told.
-const socketBuffer = 4 * chunk
+// socketBuffer is room for two chunks with what the kernel adds; the kernel doubles what it is told. More would leave the
+// processor's cache before it is read.
+const socketBuffer = 2 * chunk
 
 func closedAlready(err error) bool {
 	return errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.EPIPE)
