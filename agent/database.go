@@ -15,6 +15,7 @@ import (
 	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/store"
 )
 
 // memberTimeout bounds one request about etcd's membership.
@@ -119,6 +120,22 @@ func (d *database) canLoseOne(ctx context.Context) error {
 		return err
 	}
 	return etcd.CheckSurvivesLoss(v.Members)
+}
+
+// goesOn says whether etcd goes on without a server; see app.Edges.
+func (d *database) goesOn(ctx context.Context, snap *pool.Snapshot, without pool.ServerID) (bool, error) {
+	if d.cfg.Etcd.Mode == config.EtcdExternal {
+		return true, nil
+	}
+	members, err := d.cluster.Members(ctx)
+	if err != nil {
+		return false, err
+	}
+	seats, err := etcd.Registry{Store: store.New(d.kv, store.NewKeys(d.cfg.Pool)), Snapshot: func() *pool.Snapshot { return snap }}.Seats(ctx)
+	if err != nil {
+		return false, err
+	}
+	return etcd.GoesOn(members, seats, etcd.GoesFirst(snap, without), string(without))
 }
 
 // keepVotes moves votes to where they belong, under this agent's leadership.

@@ -77,7 +77,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 		Drill:   drillPlace{files: drill.Files{Folders: storagePaths(c), Machine: thisMachine()}, virt: hv}, Canaries: peers,
 		Machine:     machine,
 		Authority:   &setup.Identities{ServiceOptions: setup.ServiceOptions{Settings: c, Store: store.New(db.kv, store.NewKeys(c.Pool)), Clock: clk, Log: log}, Leases: db.kv},
-		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
+		Definitions: definitions{}, Passwords: definitions{}, NoPause: hv.NoPause, CanLoseOne: db.canLoseOne, GoesOn: db.goesOn, Voter: db.voter, LeaderWork: db.keepVotes, Log: log,
 		Asker: peers, Roster: failsafe.FileMemory{Path: filepath.Join(c.RunDir, "roster.json"), BootID: boot},
 		Ready:    func(ctx context.Context) error { return db.check(ctx, origin) },
 		CheckTTL: func(ttl time.Duration) error { return errors.Join(c.CheckTTL(ttl), c.CheckWatchdog(ttl)) },

@@ -183,9 +183,9 @@ func (fakeDefinitions) Parse(xml string) (Definition, error) {
 // bench is an API on a pool of three servers and two VMs.
 type bench struct {
 	*Server
-	pool    *memory
-	servers *fakeServers
-	oneVote bool
+	pool               *memory
+	servers            *fakeServers
+	oneVote, voteStays bool
 }
 
 func newBench(t *testing.T) *bench {
@@ -210,6 +210,11 @@ func newBench(t *testing.T) *bench {
 				return pool.Refuse("ETCD_TOO_FEW_VOTES", "add a third vote", "etcd has one vote, on srv-1")
 			}
 			return nil
+		}, GoesOn: func(context.Context, *pool.Snapshot, pool.ServerID) (bool, error) {
+			if b.voteStays {
+				return false, pool.Refuse("ETCD_NEEDS_THIS_VOTE", "add a third vote", "etcd stops without it")
+			}
+			return true, nil
 		}, Log: slog.New(slog.DiscardHandler)})
 	return b
 }

@@ -82,6 +82,23 @@ func TestAPlanSaysWhyAVMStaysServerByServer(t *testing.T) {
 	}
 }
 
+func TestAServerWhoseVoteEtcdNeedsIsShutDownOnlyWithTheWholePool(t *testing.T) {
+	b := newBench(t)
+	b.voteStays = true
+	before := b.pool.Snapshot()
+	_, err := b.ShutdownServer(as(t), &pb.ShutdownServerRequest{Server: "srv-1"})
+	b.wantRefusal(t, before, err, "ETCD_NEEDS_THIS_VOTE")
+	b.pool.change(func(s *pool.Snapshot) {
+		for id, srv := range s.Servers.All() {
+			srv.ShuttingDown = id != "srv-1"
+			s.Servers = s.Servers.With(id, srv)
+		}
+	})
+	if _, err := b.ShutdownServer(as(t), &pb.ShutdownServerRequest{Server: "srv-1"}); err != nil {
+		t.Errorf("the last one that stays: %v", err)
+	}
+}
+
 func TestAServerWithHAVMsIsNeitherShutDownNorRemovedUnlessTheyLeave(t *testing.T) {
 	b := newBench(t)
 	b.hold("web", "srv-1")

@@ -99,6 +99,9 @@ type Config struct {
 	// CanLoseOne says whether the pool's etcd survives the loss of one server; the error says why not and what
 	// would help. Consulted when HA is switched on.
 	CanLoseOne func(ctx context.Context) error
+	// GoesOn says whether etcd goes on if a server goes down now; the error says why it cannot either once the server's
+	// vote has moved, and what would help. nil: it always does.
+	GoesOn func(ctx context.Context, snap *pool.Snapshot, without pool.ServerID) (now bool, err error)
 	// CheckTTL refuses a life-time of leases that this server's etcd or watchdog does not go with; nil: none does.
 	CheckTTL func(ttl time.Duration) error
 	// Authority makes certificates; nil: this pool has none (the demo).

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -14,6 +15,7 @@ func (s *Server) ShutdownServer(ctx context.Context, r *pb.ShutdownServerRequest
 		return nil, err
 	}
 	op := s.serverOperation(pool.OperationShutdownServer, r.GetServer(), r.GetRequestId(), m)
+	stays := s.leavesEtcd(ctx, pool.ServerID(r.GetServer()))
 	err = s.applyRetry(ctx, func(snap *pool.Snapshot) (pool.Change, error) {
 		srv, repeated, err := findForOperation(snap, op)
 		if err != nil || repeated {
@@ -25,6 +27,8 @@ func (s *Server) ShutdownServer(ctx context.Context, r *pb.ShutdownServerRequest
 			return pool.Change{}, pool.Refuse("SERVER_LOST", "", "%s is not up, so its agent cannot shut it down", srv.ID)
 		case srv.ShuttingDown:
 			return pool.Change{}, pool.Refuse("SHUTTING_DOWN", "", "%s is shutting down already", srv.ID)
+		case stays != nil && snap.OthersStay(srv.ID):
+			return pool.Change{}, stays
 		}
 		if err := mayLose(snap, srv.ID, r.GetEvacuate(), word(r.GetReboot())+" "+r.GetServer()); err != nil {
 			return pool.Change{}, err
@@ -43,6 +47,17 @@ func (s *Server) ShutdownServer(ctx context.Context, r *pb.ShutdownServerRequest
 	}
 	done, err := s.operation(op.ID)
 	return &pb.ShutdownServerResponse{Operation: done}, err
+}
+
+// leavesEtcd says why the pool's etcd cannot go on without a server; nil if it can, or nobody knows.
+func (s *Server) leavesEtcd(ctx context.Context, id pool.ServerID) error {
+	if s.cfg.GoesOn == nil {
+		return nil
+	}
+	if _, err := s.cfg.GoesOn(ctx, s.cfg.Pool.Snapshot(), id); errors.Is(err, pool.ErrRefused) {
+		return err
+	}
+	return nil
 }
 
 func word(reboot bool) string {

@@ -67,6 +67,9 @@ type Edges struct {
 	Passwords Passwords
 	// CanLoseOne says whether the pool's etcd survives the loss of one server.
 	CanLoseOne func(ctx context.Context) error
+	// GoesOn says whether the pool's etcd goes on if a server goes down now. If it does not, the error is nil if the
+	// server's vote is about to move, and else says what would help. nil: it always does.
+	GoesOn func(ctx context.Context, snap *pool.Snapshot, without pool.ServerID) (now bool, err error)
 	// CheckTTL refuses a life-time of leases that this server's settings do not go with; nil: none does.
 	CheckTTL func(ttl time.Duration) error
 	// Voter reports whether this server carries a voting member of the embedded etcd.
@@ -153,7 +156,7 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	}
 	a.newFailsafe()
 	a.api = api.New(api.Config{Server: cfg.Server, Version: cfg.Version, Clock: e.Clock, Pool: a.data, Servers: e.Servers,
-		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, CheckTTL: e.CheckTTL, Authority: e.Authority, Failsafe: a.failsafeView, Figures: a.newFigures(),
+		Definitions: e.Definitions, CanLoseOne: e.CanLoseOne, GoesOn: e.GoesOn, CheckTTL: e.CheckTTL, Authority: e.Authority, Failsafe: a.failsafeView, Figures: a.newFigures(),
 		Place: e.Drill, Canaries: e.Canaries, Log: e.Log})
 	return a, nil
 }

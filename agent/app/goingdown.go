@@ -47,6 +47,8 @@ type departure struct {
 	gone bool
 	// asked is when the machine was last asked to power off.
 	asked pool.Instant
+	// held is why the machine may not go down yet, though no VM is left; empty if it may.
+	held string
 }
 
 // stopping says how this server goes down, for the reconciler.
@@ -128,7 +130,7 @@ func (a *Agent) stepShutdown(ctx context.Context, rec *local.Reconciler) (time.D
 	}
 	a.clockDeparture(snap)
 	rec.Wake().Set()
-	if a.emptied(snap, rec) {
+	if a.emptied(snap, rec) && a.mayGo(ctx, snap, srv) {
 		a.leave(ctx, srv, down)
 	}
 	return shutdownLook, nil
@@ -173,6 +175,32 @@ func (a *Agent) emptied(snap *pool.Snapshot, rec *local.Reconciler) bool {
 		}
 	}
 	return true
+}
+
+// mayGo reports whether etcd goes on without this server, so that the others' VMs run on: if its vote is needed, it moves
+// to another server first. Whoever leaves nobody behind, or waits for etcd or a leader in vain, or can wait no longer,
+// goes.
+func (a *Agent) mayGo(ctx context.Context, snap *pool.Snapshot, srv pool.Server) bool {
+	why := ""
+	if a.e.GoesOn != nil && !a.departure.stopAll && !srv.ShuttingDown {
+		return false // its own announcement is not read back, nor are those that came before it
+	}
+	if a.e.GoesOn != nil && !a.departure.stopAll && snap.OthersStay(a.cfg.Server) {
+		gctx, cancel := a.e.Clock.WithTimeout(ctx, leaveLimit)
+		now, err := a.e.GoesOn(gctx, snap, a.cfg.Server)
+		cancel()
+		switch {
+		case err != nil:
+			why = err.Error()
+		case !now:
+			why = "its etcd vote moves to another server first"
+		}
+	}
+	if why != a.departure.held {
+		a.departure.held = why
+		a.e.Log.Info("this server goes down", "waits", why != "", "reason", why)
+	}
+	return why == ""
 }
 
 // leave gives the office and the session back, so that nobody waits for a lease, and lets the machine go down; or asks

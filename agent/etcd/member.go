@@ -40,8 +40,12 @@ const (
 	StandingFit
 	// StandingLeaving: in maintenance, or being taken out of the pool.
 	StandingLeaving
+	// StandingGoing: it is about to shut down or to reboot. Its vote leaves first if etcd would stop without it.
+	StandingGoing
 	// StandingLost: its session ended; it may be back any moment, so votes stay.
 	StandingLost
+	// StandingAway: it went, or was lost, in maintenance or while it was taken out of the pool.
+	StandingAway
 	// StandingFenced: lost and proven harmless, so probably without power for a while.
 	StandingFenced
 	// StandingGone: its registration was removed.
@@ -50,7 +54,7 @@ const (
 
 // String returns the standing's word.
 func (s Standing) String() string {
-	words := []string{"unknown", "fit", "leaving", "lost", "fenced", "gone"}
+	words := []string{"unknown", "fit", "leaving", "going down", "lost", "away", "fenced", "gone"}
 	if s < 0 || int(s) >= len(words) {
 		return fmt.Sprintf("unknown(%d)", int(s))
 	}

@@ -71,7 +71,7 @@ func Votes(servers, seats int) int {
 func Want(members []Member, seats []Seat) Wish {
 	var usable []Seat
 	servers := 0
-	for _, s := range seats {
+	for _, s := range judged(members, seats) {
 		if s.Standing == StandingGone {
 			continue
 		}
@@ -95,6 +95,26 @@ func Want(members []Member, seats []Seat) Wish {
 		}
 	}
 	return w
+}
+
+// judged returns the seats with the going ones taken for leaving if etcd would stop without them, and else for fit: a vote
+// need not move for a reboot that the others can wait for.
+func judged(members []Member, seats []Seat) []Seat {
+	all := voters(members)
+	staying := slices.DeleteFunc(slices.Clone(all), func(m Member) bool {
+		return slices.ContainsFunc(seats, func(s Seat) bool { return s.Standing == StandingGoing && s.PeerURL == m.PeerURL })
+	})
+	standing := StandingFit
+	if healthy(staying) < quorum(len(all)) {
+		standing = StandingLeaving
+	}
+	out := slices.Clone(seats)
+	for i := range out {
+		if out[i].Standing == StandingGoing {
+			out[i].Standing = standing
+		}
+	}
+	return out
 }
 
 // worth ranks seats by how good a place for a vote they are.
@@ -136,7 +156,7 @@ func preferWitness(a, b Seat) int {
 // after each change. It never proposes one after which fewer than a majority of voters would be healthy. Members
 // without a seat are left alone: somebody else's business. The order of the arguments does not matter.
 func Plan(members []Member, seats []Seat) Action {
-	p := planner{members: slices.Clone(members), seats: slices.Clone(seats)}
+	p := planner{members: slices.Clone(members), seats: judged(members, seats)}
 	slices.SortFunc(p.members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(p.seats, func(a, b Seat) int { return cmp.Compare(a.Name, b.Name) })
 	p.wish = Want(p.members, p.seats)
@@ -320,7 +340,7 @@ func (p *planner) why(s Seat) string {
 	switch s.Standing {
 	case StandingGone:
 		return s.Name + " was removed from the pool"
-	case StandingLeaving, StandingFenced, StandingLost:
+	case StandingLeaving, StandingAway, StandingFenced, StandingLost:
 		return fmt.Sprintf("%s is %v and others can vote", s.Name, s.Standing)
 	}
 	return fmt.Sprintf("%d votes are enough", len(p.wish.Voters))

@@ -32,11 +32,11 @@ func (w *model) seat(name string, s Standing) {
 	w.seats = append(w.seats, Seat{Name: name, PeerURL: peer(name), Witness: strings.HasPrefix(name, "w"), Standing: s})
 }
 
-// apply does what etcd and the machines do with an action: a machine that stands fit or leaving starts its member.
+// apply does what etcd and the machines do with an action: a machine that stands fit, leaving or going down starts its member.
 func (w *model) apply(t fataler, a Action) {
 	switch a.Kind {
 	case ActionAdd:
-		up := w.standing(a.Seat) <= StandingLeaving
+		up := w.standing(a.Seat) <= StandingGoing
 		w.next++
 		m := Member{ID: w.next, PeerURL: a.PeerURL, Learner: true}
 		if up {
@@ -175,6 +175,14 @@ func TestVotesMove(t *testing.T) {
 			func(w *model) { w.set("c", StandingGone, true) }, "remove c, remove b, add learner b, forget seat c", "a +b"},
 		{"to the other of two servers", "a b",
 			func(w *model) { w.set("a", StandingLeaving, true) }, "promote b, remove a, add learner a", "b +a"},
+		{"to the other of two servers before a reboot", "a b",
+			func(w *model) { w.set("a", StandingGoing, true) }, "promote b, remove a, add learner a", "b +a"},
+		{"not for a reboot that the others can wait for", "a b c d",
+			func(w *model) { w.set("b", StandingGoing, true) }, "", "a b c"},
+		{"for a reboot while another voter is lost", "a b c d",
+			func(w *model) { w.set("c", StandingLost, false); w.set("b", StandingGoing, true) }, "add learner d, promote d, remove b", "a c d"},
+		{"and no copy goes to a server that is switched off in maintenance", "a",
+			func(w *model) { w.seat("b", StandingAway) }, "", "a"},
 		{"to a witness that joins two servers", "a b",
 			func(w *model) { w.seat("w1", StandingFit) }, "add learner w1, promote b, promote w1", "a b w1"},
 		{"no vote at all without a quorum", "a b c d",
@@ -328,6 +336,59 @@ func TestAnEtcdThatCannotLoseAServerIsRefusedNamingItsVoters(t *testing.T) {
 		if err := CheckSurvivesLoss(settled(t, strings.Fields(names)...).members); err != nil {
 			t.Errorf("%s: %v", names, err)
 		}
+	}
+}
+
+func TestAServerGoesDownOnlyIfEtcdGoesOnOrItsVoteCanMove(t *testing.T) {
+	tests := []struct {
+		name, pool, going string
+		change            func(w *model)
+		now               bool
+		says              []string
+	}{
+		{"one of three", "a b c", "a", func(*model) {}, true, nil},
+		{"the one of two without the vote", "a b", "b", func(*model) {}, true, nil},
+		{"the one of two with the vote: it moves first", "a b", "a", func(*model) {}, false, nil},
+		{"one of two and a witness", "a b w1", "a", func(*model) {}, true, nil},
+		{"one of four while another is lost: it moves first", "a b c d", "a", func(w *model) { w.set("b", StandingLost, false) }, false, nil},
+		{"one of three while another is lost", "a b c", "a", func(w *model) { w.set("b", StandingLost, false) }, false, []string{"a, b, c", "b does not answer", "bring b back"}},
+		{"the only server", "a", "a", func(*model) {}, false, []string{"votes on a", "witness"}},
+		{"a server of a pool whose etcd is elsewhere", "a b c", "x", func(*model) {}, true, nil},
+	}
+	for _, tt := range tests {
+		w := settled(t, strings.Fields(tt.pool)...)
+		tt.change(w)
+		now, err := GoesOn(w.members, w.seats, nil, tt.going)
+		if now != tt.now || (err != nil) != (tt.says != nil) {
+			t.Errorf("%s: %v, %v", tt.name, now, err)
+		}
+		for _, word := range tt.says {
+			if err != nil && !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: %q lacks %q", tt.name, err, word)
+			}
+		}
+	}
+}
+
+func TestOfTwoServersThatGoDownTogetherOneSeesTheOther(t *testing.T) {
+	snap := &pool.Snapshot{}
+	for i, id := range []pool.ServerID{"a", "b", "c", "d"} {
+		snap.Servers = snap.Servers.With(id, pool.Server{ID: id, ShuttingDown: id != "c", Revision: pool.Revision(20 - i)})
+		if id != "d" {
+			snap.Members = snap.Members.With(id, pool.Member{Server: id})
+		}
+	}
+	for id, want := range map[pool.ServerID]string{"a": "b d", "b": "d", "c": "a b d"} {
+		if got := strings.Join(GoesFirst(snap, id), " "); got != want {
+			t.Errorf("before %s go %q, want %q", id, got, want)
+		}
+	}
+	w := settled(t, "a", "b", "c")
+	if now, err := GoesOn(w.members, w.seats, GoesFirst(snap, "a"), "a"); now || err == nil || !strings.Contains(err.Error(), "b does not answer or goes down") {
+		t.Errorf("a after b: %v, %v", now, err)
+	}
+	if now, err := GoesOn(w.members, w.seats, GoesFirst(snap, "b"), "b"); !now || err != nil {
+		t.Errorf("b: %v, %v", now, err)
 	}
 }
 

@@ -120,10 +120,15 @@ func (r Registry) standing(ctx context.Context, snap *pool.Snapshot, s Seat) (St
 // StandingOf judges a registered server's seat by a snapshot. Pure.
 func StandingOf(server pool.Server, snap *pool.Snapshot) Standing {
 	fence, fenced := snap.Fences.Get(server.ID)
+	up := snap.Members.Has(server.ID)
 	switch {
+	case (server.Maintenance || server.Removing) && !up:
+		return StandingAway
 	case server.Maintenance || server.Removing:
 		return StandingLeaving
-	case snap.Members.Has(server.ID):
+	case up && server.ShuttingDown:
+		return StandingGoing
+	case up:
 		return StandingFit
 	case fenced && fence.Proof != pool.ProofNone:
 		return StandingFenced

@@ -27,7 +27,9 @@ func TestASeatStandsAsItsServerDoes(t *testing.T) {
 		{"without a session", pool.Server{}, nil, StandingLost},
 		{"fenced", pool.Server{}, []func(*pool.Snapshot){fence(pool.ProofGuard)}, StandingFenced},
 		{"fencing without proof", pool.Server{}, []func(*pool.Snapshot){fence(pool.ProofNone)}, StandingLost},
-		{"rebooting", pool.Server{ShuttingDown: true}, []func(*pool.Snapshot){member}, StandingFit},
+		{"in maintenance and switched off", pool.Server{Maintenance: true}, nil, StandingAway},
+		{"about to reboot", pool.Server{ShuttingDown: true}, []func(*pool.Snapshot){member}, StandingGoing},
+		{"down for a reboot", pool.Server{ShuttingDown: true}, nil, StandingLost},
 	}
 	for _, tt := range tests {
 		snap := &pool.Snapshot{}

@@ -66,6 +66,9 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 		Shared:     c.p.shared,
 		Log:        c.p.logger(p),
 	}
+	if c.p.File.Pool.Embedded {
+		edges.LeaderWork, edges.GoesOn = a.keepVotes, a.goesOn
+	}
 	if s.HasGuard() {
 		edges.Guard = &guardClient{c, s, p}
 	}

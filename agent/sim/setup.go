@@ -47,6 +47,8 @@ type Pool struct {
 	lastLeader string
 	// answered is the latest operator command's answer.
 	answered Answer
+	// learners are the servers with a member of the embedded etcd that does not vote.
+	learners map[string]bool
 	// onStep runs after every event of a play.
 	onStep func() error
 	tamper Tamper
@@ -58,7 +60,7 @@ type Pool struct {
 // NewPool builds the servers and seeds etcd as the scenario sets them up. hire makes the crew.
 func NewPool(f *scenario.File, seed uint64, sink func(Line), hire func(*Pool) Crew) (*Pool, error) {
 	s := vtime.New(seed)
-	p := &Pool{File: f, Sched: s, Net: simnet.New(s), Keys: store.NewKeys(f.Pool.Name), shared: store.NewShared()}
+	p := &Pool{File: f, Sched: s, Net: simnet.New(s), Keys: store.NewKeys(f.Pool.Name), shared: store.NewShared(), learners: map[string]bool{}}
 	var voters []string
 	if f.Pool.Embedded {
 		voters = f.Pool.Voters

@@ -244,6 +244,8 @@ func (p *planner) followShutdown(op pool.Operation, srv pool.Server, left []Leav
 		p.followed(op, running("rebooting", ""), left, pool.Change{})
 	case up && len(left) > 0:
 		p.followed(op, p.leavingProgress(srv.ID, left), left, pool.Change{})
+	case up && p.needsVote(srv.ID):
+		p.followed(op, running("going down", "its etcd vote moves to another server first"), left, pool.Change{})
 	case up:
 		p.followed(op, running("going down", ""), left, pool.Change{})
 	case !p.emptied(srv.ID):
@@ -253,6 +255,18 @@ func (p *planner) followShutdown(op pool.Operation, srv pool.Server, left []Leav
 	default:
 		p.followed(op, done(), left, pool.Change{})
 	}
+}
+
+// needsVote reports whether a server carries a vote of etcd that its agent waits for to move: too few others vote.
+func (p *planner) needsVote(id pool.ServerID) bool {
+	m, _ := p.snap.Members.Get(id)
+	others := 0
+	for other, o := range p.snap.Members.All() {
+		if other != id && o.EtcdVoter {
+			others++
+		}
+	}
+	return m.EtcdVoter && others < 2 && p.snap.OthersStay(id)
 }
 
 // cancelServerOperation takes the wish back: what has moved stays moved, what has not begun stays.

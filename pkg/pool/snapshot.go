@@ -34,6 +34,16 @@ func (s *Snapshot) Alive(server ServerID, session Session) bool {
 	return ok && m.Session == session && session != 0
 }
 
+// OthersStay reports whether another server than the named one is up and not about to go down.
+func (s *Snapshot) OthersStay(id ServerID) bool {
+	for other := range s.Members.All() {
+		if srv, _ := s.Servers.Get(other); other != id && !srv.ShuttingDown {
+			return true
+		}
+	}
+	return false
+}
+
 // FencedFor reports whether a recorded proof covers the session of server.
 func (s *Snapshot) FencedFor(server ServerID, session Session) bool {
 	f, ok := s.Fences.Get(server)
