@@ -63,7 +63,7 @@ func root() *cobra.Command {
 			func(ctx context.Context, c config.Config, log *slog.Logger) error { return runAgent(ctx, c, path, log) }),
 		withSettings("guard", "run the guard: stops protected VMs when the session runs out", &path, runGuard),
 		withSettings("etcd", "run this machine's member of the pool's embedded etcd", &path, runEtcd),
-		initCommand(), tokenCommand(&path), joinCommand(), demoCommand(), simulateCommand(), manCommand(), checkCommand(&path),
+		initCommand(), tokenCommand(&path), joinCommand(), caCommand(&path), demoCommand(), simulateCommand(), manCommand(), checkCommand(&path),
 	)
 	return cmd
 }

@@ -96,6 +96,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers.UseCanary(agent)
 	peers.UseCanary(agent)
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
+	answers.UseAuthority(setup.Authority{Settings: c, ConfigPath: path, Clock: clk})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
 	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run, figures.run,

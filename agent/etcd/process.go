@@ -55,6 +55,7 @@ func Run(ctx context.Context, cfg Config, c clock.Clock, log *slog.Logger) error
 	}
 	p := &process{cfg: cfg, clock: c, log: log, id: id}
 	defer p.close()
+	p.stop() // forgets whom a member trusted that died with its process
 	for ctx.Err() == nil {
 		if err := p.step(ctx); err != nil {
 			return err
@@ -89,6 +90,9 @@ func (p *process) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-look.C:
+			if p.cfg.reloadAsked() {
+				return nil // the next step stops
+			}
 			if p.removed() {
 				p.log.Info("etcd member", "server", p.cfg.Name, "action", StepClear, "reason", "this machine was taken out of etcd")
 				p.stop()
@@ -115,6 +119,10 @@ func (p *process) removed() bool {
 }
 
 func (p *process) step(ctx context.Context) error {
+	if p.etcd != nil && p.cfg.reloadAsked() {
+		p.log.Info("etcd member", "server", p.cfg.Name, "action", "reload", "reason", "the CAs that this server trusts have changed")
+		p.stop()
+	}
 	l, err := p.local()
 	if err != nil {
 		return err
@@ -214,11 +222,18 @@ func (p *process) start(cluster string) error {
 	if err != nil {
 		return err
 	}
+	trusted, err := p.cfg.readTrust()
+	if err != nil {
+		return err
+	}
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
 	}
 	p.etcd, p.listed = e, false
+	if err := p.cfg.saveTrust(trusted); err != nil {
+		return err
+	}
 	return p.cfg.saveSelf(e)
 }
 
@@ -235,6 +250,9 @@ func (p *process) stop() {
 		p.quiet.Store(true)
 		p.etcd.Close()
 		p.etcd = nil
+	}
+	if err := p.cfg.forgetTrust(); err != nil {
+		p.log.Warn("etcd member", "server", p.cfg.Name, "err", err)
 	}
 }
 

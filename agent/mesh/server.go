@@ -54,6 +54,8 @@ type Server struct {
 	promiser Promiser
 	// meter measures this server; nil without UseFigures.
 	meter *figures.Meter
+	// authority answers who exchanges the pool's CA; nil without UseAuthority.
+	authority Authority
 }
 
 // NewServer returns the answering side of one agent.
