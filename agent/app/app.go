@@ -140,13 +140,13 @@ func New(cfg Config, e Edges) (*Agent, error) {
 	if err := pool.CheckName("server", string(cfg.Server)); err != nil {
 		return nil, err
 	}
-	st := store.New(e.Store, store.NewKeys(cfg.Pool))
-	a := &Agent{cfg: cfg, e: e, cut: cut, began: e.Clock.Wall(), data: &data{server: cfg.Server, clock: e.Clock, store: st}}
 	var cut *drill.Cut
 	if e.Drill != nil {
 		cut = drill.NewCut(e.Clock, e.Store, e.Leases)
 		e.Store, e.Leases = cut, cut
 	}
+	st := store.New(e.Store, store.NewKeys(cfg.Pool))
+	a := &Agent{cfg: cfg, e: e, cut: cut, began: e.Clock.Wall(), data: &data{server: cfg.Server, clock: e.Clock, store: st}}
 	a.data.mirror = store.NewMirror(st, e.Clock, cfg.Incarnation, e.Log)
 	if e.Shared != nil {
 		a.data.mirror.Share(e.Shared)
