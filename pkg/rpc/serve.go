@@ -21,10 +21,10 @@ const (
 // Sizes for connections that carry much, as a migration does: how much one stream, and one connection, may have under
 // way unread, and how much is read or written at a time, in bytes. gRPC's own defaults are made for small messages; with
 // these the bound is the processor's. They are upper bounds: an idle connection holds none of it but the buffer to write
-// from. A larger window is no faster within a site (2 MiB are 2 GiB a second over a round trip of a millisecond), and
+// from. A larger window is no faster within a site (4 MiB are 4 GiB a second over a round trip of a millisecond), and
 // what waits in it has left the processor's cache when its turn comes.
 const (
-	StreamWindow = 2 << 20
+	StreamWindow = 4 << 20
 	ConnWindow   = 8 << 20
 	IOBuffer     = 128 << 10
 )

@@ -25,9 +25,14 @@ const (
 type crossing struct {
 	// cpus and counter: for how long the CPUs, and the guest's own counter, stood still. took: the whole move.
 	cpus, counter, took time.Duration
-	// rate is how fast QEMU copied, in MiB a second, by its own account.
-	rate float64
+	// rate is how fast QEMU copied, in MiB a second, and copied how much, in GiB, by its own account.
+	rate, copied float64
+	// agents is what the agents of both servers used of the processors meanwhile, in seconds.
+	agents float64
 }
+
+// price is what the agents used for each GiB that was copied, in seconds of a processor.
+func (c crossing) price() float64 { return c.agents / c.copied }
 
 // racer is one way to move a guest. Racers may share a guest.
 type racer struct {
@@ -98,16 +103,49 @@ func (r *race) run(ctx context.Context, n int) (map[string][]crossing, error) {
 		for turn := range r.racers {
 			one := r.racers[(i+turn)%len(r.racers)] // nobody is always first
 			from, to := r.servers[r.at[one.vm]], r.servers[1-r.at[one.vm]]
-			c, err := move(ctx, r.l, watch, one.vm, func() error { return one.move(ctx, from, to) })
+			c, err := r.measured(ctx, watch, one, from, to)
 			if err != nil {
-				return nil, fmt.Errorf("run %d, %s: %w", i+1, one.name, err)
-			}
-			if c.rate, err = copied(ctx, to, one.vm); err != nil {
 				return nil, fmt.Errorf("run %d, %s: %w", i+1, one.name, err)
 			}
 			r.at[one.vm] = 1 - r.at[one.vm]
 			all[one.name] = append(all[one.name], c)
 		}
+	}
+	return all, nil
+}
+
+// measured has one racer move once.
+func (r *race) measured(ctx context.Context, watch *lab.Watcher, one racer, from, to *lab.Server) (crossing, error) {
+	before, err := agentsUsed(from, to)
+	if err != nil {
+		return crossing{}, err
+	}
+	c, err := move(ctx, r.l, watch, one.vm, func() error { return one.move(ctx, from, to) })
+	if err != nil {
+		return crossing{}, err
+	}
+	after, err := agentsUsed(from, to)
+	if err != nil {
+		return crossing{}, err
+	}
+	c.agents = (after - before).Seconds()
+	c.rate, c.copied, err = copied(ctx, to, one.vm)
+	return c, err
+}
+
+// agentsUsed returns how much of the processors the agents of some servers have used so far.
+func agentsUsed(servers ...*lab.Server) (time.Duration, error) {
+	var all time.Duration
+	for _, s := range servers {
+		pid, err := s.PID(lab.Agent)
+		if err != nil {
+			return 0, err
+		}
+		u, err := usageOf(pid)
+		if err != nil {
+			return 0, fmt.Errorf("%s of %s: %w", lab.Agent, s.Name(), err)
+		}
+		all += u.cpu
 	}
 	return all, nil
 }
@@ -127,20 +165,26 @@ func (r *race) end(ctx context.Context) error {
 	return all
 }
 
-// copied asks the destination's libvirt how fast the last arrival's memory came, in MiB a second.
-func copied(ctx context.Context, to *lab.Server, vm string) (float64, error) {
+// copied asks the destination's libvirt how fast the last arrival's memory came, in MiB a second, and how much it was, in
+// GiB. QEMU counts from when the way stands, so that what libvirt prepares is no part of it, whichever way it goes.
+func copied(ctx context.Context, to *lab.Server, vm string) (rate, amount float64, err error) {
 	out, err := to.Virsh(ctx, "domjobinfo", vm, "--completed", "--keep-completed", "--rawstats")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	found := map[string]float64{}
 	for line := range strings.Lines(out) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if key == "memory_bps" {
-			bytes, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			return bytes / (1 << 20), err
+		if key == "memory_bps" || key == "memory_processed" {
+			if found[key], err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
+				return 0, 0, err
+			}
 		}
 	}
-	return 0, fmt.Errorf("libvirt does not say how fast %s was copied:\n%s", vm, out)
+	if rate, amount = found["memory_bps"]/(1<<20), found["memory_processed"]/(1<<30); rate == 0 || amount == 0 {
+		return 0, 0, fmt.Errorf("libvirt does not say how fast %s was copied:\n%s", vm, out)
+	}
+	return rate, amount, nil
 }
 
 // launch registers a VM with HA, starts it on a server and leaves it free to go.

@@ -85,6 +85,12 @@ func number(w io.Writer, what, by, unit string, all []float64, target float64) {
 	fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", what, by, len(all), text(least), text(median), text(most), bound, met)
 }
 
+// fine prints one line of what is small, without a target.
+func fine(w io.Writer, what, by, unit string, all []float64) {
+	least, median, most := spread(all)
+	fmt.Fprintf(w, "%s\t%s\t%d\t%.2f %s\t%.2f %s\t%.2f %s\t-\t-\n", what, by, len(all), least, unit, median, unit, most, unit)
+}
+
 func verdict(met bool) string {
 	if met {
 		return "yes"
