@@ -31,6 +31,7 @@ type database struct {
 	mu    sync.Mutex
 	votes bool
 	urls  []string
+	names []string
 }
 
 // openEtcd connects to nothing yet; it fails for settings that cannot work.
@@ -73,6 +74,7 @@ func (d *database) view(ctx context.Context) (etcd.View, error) {
 		d.mu.Lock()
 		d.votes = etcd.HasVote(v.Members, d.cfg.Server)
 		d.urls = etcd.ClientURLs(v.Members)
+		d.names = etcd.Voters(v.Members)
 		d.mu.Unlock()
 	}
 	return v, err
@@ -85,6 +87,13 @@ func (d *database) voter() bool {
 	return d.votes
 }
 
+// voters returns the machines that have a vote, as last seen.
+func (d *database) voters() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.names
+}
+
 // endpoints returns the members that serve clients, as last seen.
 func (d *database) endpoints() []string {
 	d.mu.Lock()
@@ -92,7 +101,9 @@ func (d *database) endpoints() []string {
 	return d.urls
 }
 
-// check waits until etcd answers, and refuses versions that may end a lease too early and data of another pool.
+// check waits until etcd answers with the data of this server's life of the pool, and refuses versions that may end a
+// lease too early. Over other data it waits too: this server can still be asked for its copy of the pool's state, and be
+// told of the life that follows its own.
 func (d *database) check(ctx context.Context, origin setup.Origin) error {
 	said := ""
 	for {
@@ -100,7 +111,7 @@ func (d *database) check(ctx context.Context, origin setup.Origin) error {
 		if err == nil {
 			err = setup.CheckPool(ctx, d.kv, origin)
 		}
-		if err == nil || !errors.Is(err, pool.ErrUnavailable) {
+		if err == nil || !errors.Is(err, pool.ErrUnavailable) && !setup.IsOtherEtcd(err) {
 			return err
 		}
 		if text := err.Error(); text != said {

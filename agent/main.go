@@ -54,16 +54,17 @@ func root() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runAgent(cmd.Context(), c, path, log)
+			return runLives(cmd.Context(), c, path, log)
 		},
 	}
 	cmd.PersistentFlags().StringVar(&path, "config", config.DefaultPath, "this server's settings")
 	cmd.AddCommand(
 		withSettings("run", "run the agent (the same as no command)", &path,
-			func(ctx context.Context, c config.Config, log *slog.Logger) error { return runAgent(ctx, c, path, log) }),
+			func(ctx context.Context, c config.Config, log *slog.Logger) error { return runLives(ctx, c, path, log) }),
 		withSettings("guard", "run the guard: stops protected VMs when the session runs out", &path, runGuard),
 		withSettings("etcd", "run this machine's member of the pool's embedded etcd", &path, runEtcd),
 		initCommand(), tokenCommand(&path), joinCommand(), caCommand(&path), demoCommand(), simulateCommand(), manCommand(), checkCommand(&path),
+		rebuildCommand(&path), backupCommand(&path), restoreCommand(&path),
 	)
 	return cmd
 }

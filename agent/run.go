@@ -68,7 +68,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	defer peers.Close()
 	ends := newTunnels(hv, clk, log)
 	machine := logind.New(logind.Options{Clock: clk, Log: log})
-	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation}, app.Edges{
+	agent, err = app.New(app.Config{Pool: c.Pool, Server: pool.ServerID(c.Server), Version: version.Version, Incarnation: origin.Incarnation, Left: origin.Earlier}, app.Edges{
 		Clock: clk, Store: figures.store(db.kv), Leases: figures.leases(db.kv), LeaseState: lease.FileState{Path: filepath.Join(c.RunDir, "session.json"), BootID: boot},
 		FormerSession: lease.FormerState{Path: filepath.Join(c.StateDir, "handed-over.json"), BootID: boot, HostUUID: lease.FirmwareUUID()},
 		Hypervisor:    hv, Needs: hv, Drifts: hv, Capacity: hv.Capacity, Guard: guard.NewClient(c.Guard.Socket, clk), Fencer: fence.New(log), Servers: peers, Reach: peers, Peers: mesh.NewMoves(peers, mesh.NewWays(peers, ends)),
@@ -96,10 +96,12 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers.UseCanary(agent)
 	peers.UseCanary(agent)
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
+	life := newLife(c, origin, hv, agent, db, id, clk, log)
+	answers.UseLife(life)
 	answers.UseAuthority(setup.Authority{Settings: c, ConfigPath: path, Clock: clk})
 	pb.RegisterMeshServiceServer(srv, answers)
 	pb.RegisterJoinServiceServer(srv, setup.NewJoinService(setup.ServiceOptions{Settings: c, Store: agent.Store(), Clock: clk, Log: log, Endpoints: db.endpoints}))
-	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run, figures.run,
+	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run, figures.run, life.run, life.keepSeat, newSaver(c, agent, db, clk, log).Run,
 		func(ctx context.Context) error { return keepRevocations(ctx, agent, entrance, clk) },
 		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) },
 		func(ctx context.Context) error { return giveBackStartPages(ctx, clk, log) }}, log)

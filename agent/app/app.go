@@ -101,6 +101,8 @@ type Config struct {
 	Version string
 	// Incarnation of the etcd data that this server was set up in; data of another is refused. Empty accepts any.
 	Incarnation string
+	// Left are lives of the pool's data that this server has left for good: it never acts as their leader again.
+	Left []string
 }
 
 // Agent is one agent. Create it with New; Run may be called once.

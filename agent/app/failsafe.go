@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/failsafe"
@@ -133,6 +134,10 @@ func (a *Agent) failsafeView() (pb.Failsafe, string) {
 
 // Promise is another server's question whether this agent will not act as leader for hold. why says why not.
 func (a *Agent) Promise(ctx context.Context, incarnation string, hold time.Duration) (promised bool, why string) {
+	if slices.Contains(a.cfg.Left, incarnation) {
+		// It asks for VMs of a life that this server has left: here nobody leads that, for ever. docs/safety.md, "Rebuild".
+		return true, ""
+	}
 	mine := a.Snapshot().Config.Incarnation
 	if mine == "" {
 		mine = a.cfg.Incarnation

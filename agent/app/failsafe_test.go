@@ -232,6 +232,25 @@ func TestAPromiseForAnotherLifeOfThePoolIsRefused(t *testing.T) {
 	})
 }
 
+func TestAServerThatHasLeftALifeOfThePoolPromisesForEverNotToLeadThat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		const former = "22222222-0000-4000-8000-000000000000"
+		a := b.agent(func(c *Config, _ *Edges) { c.Left = []string{former} })
+		end := b.run(a)
+		if !b.leads(a, 5*time.Second) {
+			t.Fatal("does not lead")
+		}
+		if ok, why := a.Promise(t.Context(), former, time.Hour); !ok {
+			t.Errorf("no promise for a life that it can never act in again: %s", why)
+		}
+		if _, leads := a.lead.Leading(); !leads {
+			t.Error("a promise for the former life binds it in this one")
+		}
+		_ = end()
+	})
+}
+
 // keptRoster is what an earlier agent left.
 type keptRoster struct{ known failsafe.Known }
 

@@ -49,6 +49,14 @@ func Run(ctx context.Context, cfg Config, c clock.Clock, log *slog.Logger) error
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("make etcd's folder: %w", err)
 	}
+	unlock, free, err := lockDir(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return fmt.Errorf("another process runs in %s: %w", cfg.Dir, pool.ErrRefused)
+	}
+	defer unlock()
 	id, err := pki.Open(cfg.Identity)
 	if err != nil {
 		return err
@@ -90,6 +98,9 @@ func (p *process) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-look.C:
+			if pending, err := AsidePending(p.cfg.Dir); err != nil || pending {
+				return err // the next step stops
+			}
 			if p.cfg.reloadAsked() {
 				return nil // the next step stops
 			}
@@ -119,6 +130,17 @@ func (p *process) removed() bool {
 }
 
 func (p *process) step(ctx context.Context) error {
+	pending, err := AsidePending(p.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if pending {
+		p.log.Info("etcd member", "server", p.cfg.Name, "action", StepClear, "reason", "this machine has left the life of the pool that its data belongs to")
+		p.stop()
+		if err := clearAside(p.cfg.Dir); err != nil {
+			return err
+		}
+	}
 	if p.etcd != nil && p.cfg.reloadAsked() {
 		p.log.Info("etcd member", "server", p.cfg.Name, "action", "reload", "reason", "the CAs that this server trusts have changed")
 		p.stop()

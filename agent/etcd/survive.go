@@ -32,6 +32,16 @@ func CheckSurvivesLoss(members []Member) error {
 	return pool.Refuse(CodeTooFewVotes, remedy, "the pool's etcd has votes on %s only: without one of them no VM could be restarted anywhere", labels(v))
 }
 
+// Voters returns the names of the machines that have a vote, sorted; one that has not started yet is named by its URL.
+func Voters(members []Member) []string {
+	var names []string
+	for _, m := range voters(members) {
+		names = append(names, m.label())
+	}
+	slices.Sort(names)
+	return names
+}
+
 // CodeVoteStays is the Refusal's code of GoesOn.
 const CodeVoteStays = "ETCD_NEEDS_THIS_VOTE"
 

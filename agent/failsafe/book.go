@@ -88,6 +88,9 @@ func (b *Book) Learn(s *pool.Snapshot, session pool.Session) error {
 		}
 	}
 	b.mu.Lock()
+	if b.known.Incarnation != next.Incarnation {
+		b.obeyed = 0 // revisions compare only within one life of the data
+	}
 	b.known, b.obeyed = next, max(b.obeyed, next.Roster.Revision)
 	b.mu.Unlock()
 	b.seen = s

@@ -55,6 +55,21 @@ func TestASuccessorKnowsWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
+func TestWhatWasAcknowledgedInAnotherLifeOfThePoolDoesNotCountInThisOne(t *testing.T) {
+	b := book(t, &memory{})
+	learn(t, b, snapshot(900, 800, three()), 7)
+	next := snapshot(20, 10, three())
+	next.Config.Incarnation = "next life"
+	learn(t, b, next, 0)
+	if k, _ := b.Known(); b.Acknowledged() != 10 || k.ReadAt != 20 {
+		t.Errorf("acknowledged %d, read at %d", b.Acknowledged(), k.ReadAt)
+	}
+	learn(t, b, snapshot(1000, 0, nil), 0)
+	if b.Acknowledged() != 0 {
+		t.Errorf("acknowledged %d in a life without a roster", b.Acknowledged())
+	}
+}
+
 // It would be acknowledged in etcd, and a successor would ask fewer than it must.
 func TestARosterThatCannotBeKeptIsNotAcknowledged(t *testing.T) {
 	m := &memory{}

@@ -54,6 +54,8 @@ type Server struct {
 	promiser Promiser
 	// meter measures this server; nil without UseFigures.
 	meter *figures.Meter
+	// life answers who rebuilds the pool; nil without UseLife.
+	life Life
 	// authority answers who exchanges the pool's CA; nil without UseAuthority.
 	authority Authority
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -67,6 +68,15 @@ func ExternalAccess(e config.Etcd) (etcd.Access, error) {
 	}
 	return a, nil
 }
+
+// IsOtherEtcd reports whether an error of CheckPool says that etcd holds other data than this server's life of the pool.
+func IsOtherEtcd(err error) bool {
+	var r *pool.Refusal
+	return errors.As(err, &r) && r.Code == otherEtcd
+}
+
+// otherEtcd is the reason of such a refusal.
+const otherEtcd = "OTHER_ETCD"
 
 // CheckPool refuses an etcd that does not hold the pool that this server was set up in: endpoints that lead to
 // another pool's etcd, one that was emptied, or one that was made anew under the same name.

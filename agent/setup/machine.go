@@ -44,10 +44,12 @@ type Result struct {
 	Witness bool
 }
 
-// Origin is the pool's life that a server was set up in; StateDir/pool.json.
+// Origin is the pool's life that a server belongs to; StateDir/pool.json.
 type Origin struct {
 	Pool        string `json:"pool"`
 	Incarnation string `json:"incarnation"`
+	// Earlier are the lives that it has left for this one, newest first.
+	Earlier []string `json:"earlier,omitempty"`
 }
 
 func originFile(stateDir string) string { return filepath.Join(stateDir, "pool.json") }

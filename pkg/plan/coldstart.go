@@ -12,9 +12,15 @@ const ColdStartGrace = 2 * time.Minute
 
 // ColdStart reports whether the pool looks as if all of it had been down: VMs of two servers or more ran under
 // sessions that ended before this agent watched, and none runs under a session that it knows. known holds the
-// sessions that this agent has seen live. One server that is lost is an ordinary failure, however young the leader.
+// sessions that this agent has seen live. One server that is lost is an ordinary failure, however young the leader; not so
+// in a pool that was rebuilt, whose servers have had no session in this life of its data yet.
 func ColdStart(s *pool.Snapshot, known map[pool.Session]bool) bool {
 	ended := map[pool.ServerID]bool{}
+	for vm, c := range pool.Join(s.VMs, s.Claims) {
+		if vm != nil && c != nil && mayRun(*c) && c.Session == pool.FormerLife && !s.Members.Has(c.Server) {
+			return true
+		}
+	}
 	for vm, c := range pool.Join(s.VMs, s.Claims) {
 		switch {
 		case vm == nil || c == nil:

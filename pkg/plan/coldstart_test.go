@@ -38,3 +38,24 @@ func TestAColdStartIsToldFromTheLossOfServersThatSomebodyWatched(t *testing.T) {
 		t.Error("only one server ran VMs: an ordinary failure")
 	}
 }
+
+func TestAPoolThatWasRebuiltGivesItsServersTimeToComeEvenIfOneIsMissing(t *testing.T) {
+	w := plantest.New()
+	mine := w.Join("s1", 64*gib, 16)
+	w.Join("s2", 64*gib, 16)
+	w.Lose("s2")
+	for _, s := range []pool.ServerID{"s1", "s2"} {
+		v := pool.DefaultVM(pool.VMID("vm-" + s))
+		v.Desired, v.HA = pool.DesiredRunning, true
+		w.PutVM(v)
+	}
+	w.PutClaim(pool.Claim{VM: "vm-s1", Server: "s1", Session: mine, Epoch: 1, Phase: pool.PhaseHeld})
+	w.PutClaim(pool.Claim{VM: "vm-s2", Server: "s2", Session: pool.FormerLife, Epoch: 1, Phase: pool.PhaseHeld})
+	if !ColdStart(w.Snapshot(), map[pool.Session]bool{mine: true}) {
+		t.Error("a server that has not come to the rebuilt pool yet is fenced at once")
+	}
+	w.Join("s2", 64*gib, 16)
+	if ColdStart(w.Snapshot(), map[pool.Session]bool{mine: true}) {
+		t.Error("all have come, and still it counts as a cold start")
+	}
+}

@@ -27,6 +27,10 @@ type Revision int64
 // Session is one unbroken life of a member's lease. Its number is the member key's create revision. Zero: none.
 type Session int64
 
+// FormerLife is the session of claims that were made under an etcd whose data was lost (docs/safety.md, "Rebuild"): one
+// that no member can have, because the first write to an etcd has revision 2.
+const FormerLife Session = 1
+
 // Epoch counts the owners of a claim: the fencing token.
 type Epoch int64
 

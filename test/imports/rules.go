@@ -65,6 +65,7 @@ var mayImport = map[string][]string{
 	"pkg/pool":    {},
 	"pkg/pki":     {"pkg/pool"},
 	"pkg/rpc":     {"pkg/pki", "pkg/pool", "proto"},
+	"pkg/saved":   {"pkg/pki", "pkg/wire", "pkg/pool", "proto"},
 	"pkg/store":   {"pkg/kv", "pkg/wire", "pkg/pool", "proto"},
 	"pkg/version": {},
 	"pkg/wire":    {"pkg/pool", "proto"},

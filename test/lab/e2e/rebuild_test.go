@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-ha/holdfast/test/lab"
+
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
+)
+
+// etcdData is where the embedded etcd has its data on a server.
+const etcdData = "/var/lib/holdfast/etcd/data"
+
+// All data of etcd is destroyed on all servers while VMs run. One command on one server makes the pool anew from what the
+// servers hold; the VMs' processes are the same before and after, and what the pool is for works again: a VM moves, and
+// one whose QEMU is killed is started again.
+func TestPoolIsRebuiltFromItsServersAfterEtcdLostEverythingWhileVMsRunOn(t *testing.T) {
+	b := prepare(t)
+	b.voters()
+	home := b.other(b.leader())
+	ha, plain := b.launch("ha", home, "ha=on"), b.launch("plain", b.leader())
+	b.settle(ha, plain)
+	b.protected(ha)
+	before, err := b.p.VM(within(t, 5*time.Second), ha)
+	b.must(err)
+	letPass(t, 3*time.Second) // the copies follow within two
+	began := time.Now()
+	for _, s := range b.l.Servers() {
+		b.must(s.Kill(within(t, 5*time.Second), lab.Etcd))
+		b.must(os.RemoveAll(s.Path(etcdData)))
+	}
+	b.must(holdsOut(b, within(t, 20*time.Second).Done()))
+	for _, s := range b.l.Servers() {
+		b.must(s.Start(lab.Etcd))
+	}
+	out, err := b.l.Servers()[0].Exec(within(t, time.Minute), "holdfast-agent", "rebuild", "--yes")
+	t.Logf("after %v:\n%s", time.Since(began).Round(time.Millisecond), out)
+	b.must(err)
+	b.must(b.p.UntilUp(within(t, 40*time.Second)))
+	for _, vm := range []string{ha, plain} {
+		b.startedTimes(vm, 1)
+		b.booted(vm, 1)
+		if !strings.Contains(out, vm) {
+			t.Errorf("the plan does not say what becomes of %s", vm)
+		}
+	}
+	b.protected(ha)
+	after := b.isAt(ha, home)
+	if was, is := before.GetClaim(), after.GetClaim(); is.GetEpoch() < was.GetEpoch() || is.GetIncarnation() == was.GetIncarnation() || is.GetSession() <= was.GetSession() {
+		t.Errorf("claim before %v, after %v", was, is)
+	}
+	b.must(b.p.UntilVoters(within(t, 40*time.Second), 3))
+	target := b.other(home)
+	if op := b.outcome(b.move(ha, target), recovery); op.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_DONE {
+		t.Fatalf("it does not move in the rebuilt pool: %v", op)
+	}
+	b.isAt(ha, target)
+	b.booted(ha, 1)
+	killed := time.Now()
+	b.killQEMU(ha, target)
+	b.restarted(ha, killed)
+	b.protected(ha)
+}
