@@ -49,14 +49,14 @@ func put(key, value string) func(context.Context, Access) error {
 		if err != nil {
 			return err
 		}
-		defer edge.Close() //nolint:errcheck // acknowledged by then
+		defer edge.Close()
 		_, err = edge.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Put(key, []byte(value))}})
 		return err
 	}
 }
 
 // read waits until the machine's etcd answers, and returns the key.
-func read(t *testing.T, ctx context.Context, c Config, key string) kv.KeyValue {
+func read(ctx context.Context, t *testing.T, c Config, key string) kv.KeyValue {
 	t.Helper()
 	id, err := pki.Open(c.Identity)
 	if err != nil {
@@ -66,7 +66,7 @@ func read(t *testing.T, ctx context.Context, c Config, key string) kv.KeyValue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer edge.Close() //nolint:errcheck // only read
+	defer edge.Close()
 	for {
 		found, ok, err := edge.Get(ctx, key)
 		if err == nil && ok {
@@ -94,7 +94,7 @@ func TestARebuiltEtcdTakesThePlaceOfTheOldOneAndItsRevisionsComeAfterAllBefore(t
 			t.Error(err)
 		}
 	})
-	if got := read(t, ctx, c, "k"); string(got.Value) != "old" {
+	if got := read(ctx, t, c, "k"); string(got.Value) != "old" {
 		t.Fatalf("%q", got.Value)
 	}
 	if err := PutAside(c.Dir, "old-life", []string{c.ClientURL}); err != nil {
@@ -124,13 +124,13 @@ func TestARebuiltEtcdTakesThePlaceOfTheOldOneAndItsRevisionsComeAfterAllBefore(t
 	if err := place(); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, ctx, c, "k"); string(got.Value) != "new" || got.ModRevision > before {
+	if got := read(ctx, t, c, "k"); string(got.Value) != "new" || got.ModRevision > before {
 		t.Errorf("%q at %d", got.Value, got.ModRevision)
 	}
 	if err := put("later", "x")(ctx, access(t, c)); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, ctx, c, "later"); got.ModRevision <= before || got.CreateRevision <= before {
+	if got := read(ctx, t, c, "later"); got.ModRevision <= before || got.CreateRevision <= before {
 		t.Errorf("a new revision %d is not after %d", got.ModRevision, before)
 	}
 	if err := place(); err == nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	"github.com/holdfast-ha/holdfast/pkg/saved"
@@ -88,7 +89,7 @@ func (c Caller) with(ctx context.Context, server pool.ServerID, address string, 
 		return fmt.Errorf("%s at %s: %w", server, address, err)
 	}
 	defer conn.Close() //nolint:errcheck // whatever was said was answered
-	ctx, cancel := context.WithTimeout(ctx, c.Limit)
+	ctx, cancel := clock.Real().WithTimeout(ctx, c.Limit)
 	defer cancel()
 	if err := call(ctx, pb.NewMeshServiceClient(conn)); err != nil {
 		return fmt.Errorf("%s at %s: %w", server, address, rpc.FromStatus(err))

@@ -27,8 +27,8 @@ func Show(w io.Writer, in Input, p Plan, source string) error {
 	for _, s := range p.Strangers {
 		fmt.Fprintf(t, "not registered\t%s\t\tleft alone; register it again\n", s)
 	}
-	fmt.Fprintln(t, "\nNot restored: sessions, the leader, operations, alerts, events, fences, join tokens, and the passwords of VMs' displays")
-	fmt.Fprintln(t, "and disks (set them again with holdfast vm set VM --passwords before those VMs start anew). Witnesses join anew.")
+	fmt.Fprintln(t, "\nNot restored: sessions, the leader, operations, alerts, events, fences, join tokens, and passwords out of definitions:")
+	fmt.Fprintln(t, "a VM that had some runs on, and starts without them until it is registered anew. Witnesses join anew.")
 	for _, r := range p.Refusals {
 		fmt.Fprintf(t, "\nNot possible: %s.\n", r)
 	}
