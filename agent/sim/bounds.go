@@ -165,7 +165,7 @@ func (b *bounds) look() {
 			b.down[id] = b.p.Now() // the bound begins when the last thing in its way is gone
 			continue
 		}
-		if b.p.Now()-b.down[id] < b.recoveryBound()+b.means(c) {
+		if b.p.Now()-b.down[id] < b.recoveryBound()+max(b.means(c.Server), b.means(c.LastServer)) {
 			continue
 		}
 		status, reason := view.VM(id)
@@ -173,10 +173,10 @@ func (b *bounds) look() {
 	}
 }
 
-// means is how much longer a claim's owner is waited for if only its watchdog proves it harmless, or a power switch that
+// means is how much longer a lost server is waited for if only its watchdog proves it harmless, or a power switch that
 // takes its time.
-func (b *bounds) means(c pool.Claim) time.Duration {
-	s := b.p.World.Server(string(c.Server))
+func (b *bounds) means(of pool.ServerID) time.Duration {
+	s := b.p.World.Server(string(of))
 	t, err := pool.NewTiming(b.p.File.Pool.LeaseTTL)
 	switch {
 	case s == nil || err != nil:

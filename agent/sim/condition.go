@@ -25,6 +25,11 @@ func (v verdict) text() string {
 	return v.seen
 }
 
+// says reports whether what was said contains a text, names as the scenario writes them, letter case ignored.
+func (p *Pool) says(said, text string) bool {
+	return strings.Contains(strings.ToLower(p.File.AsWritten(said)), strings.ToLower(text))
+}
+
 // holds evaluates a condition from left to right.
 func (p *Pool) holds(c scenario.Condition) bool {
 	ok := false
@@ -99,7 +104,7 @@ func (p *Pool) vmTerm(t scenario.Term) verdict {
 	}
 	status, reason := r.view.VM(id)
 	if t.Test == scenario.VMReason {
-		ok := strings.Contains(strings.ToLower(reason), strings.ToLower(t.Text))
+		ok := p.says(reason, t.Text)
 		return verdict{ok: ok, seen: fmt.Sprintf("%s is reported %s, reason %q", id, status, reason)}
 	}
 	return verdict{ok: status.String() == t.Test.Word(), later: where}
@@ -185,7 +190,7 @@ func (p *Pool) alertTerm(t scenario.Term) verdict {
 	for _, a := range r.snap.Alerts.All() {
 		open = append(open, a.Text)
 		named := strings.Join([]string{a.Text, string(a.Server), string(a.VM)}, " ")
-		found = found || strings.Contains(strings.ToLower(named), strings.ToLower(t.Text))
+		found = found || p.says(named, t.Text)
 	}
 	seen := "no alerts"
 	if len(open) > 0 {
@@ -207,7 +212,7 @@ func (p *Pool) answerTerm(t scenario.Term) verdict {
 		if !refused {
 			return verdict{ok: t.Test == scenario.AnswerAccepted, seen: "the command was accepted"}
 		}
-		ok := t.Test == scenario.AnswerRefused && strings.Contains(strings.ToLower(why), strings.ToLower(t.Text))
+		ok := t.Test == scenario.AnswerRefused && p.says(why, t.Text)
 		return verdict{ok: ok, seen: fmt.Sprintf("the command was refused: %s", why)}
 	}
 	if p.answered.Operation == "" {
@@ -230,6 +235,6 @@ func (p *Pool) answerTerm(t scenario.Term) verdict {
 		return verdict{ok: op.Outcome == pool.OutcomeDone, seen: seen}
 	default:
 		ok = op.Outcome == pool.OutcomeFailed || op.Outcome == pool.OutcomeCancelled
-		return verdict{ok: ok && strings.Contains(strings.ToLower(op.Error), strings.ToLower(t.Text)), seen: seen}
+		return verdict{ok: ok && p.says(op.Error, t.Text), seen: seen}
 	}
 }

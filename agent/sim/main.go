@@ -49,6 +49,7 @@ type command struct {
 type outcome struct {
 	File    string   `json:"file"`
 	Passed  bool     `json:"passed"`
+	Wrong   bool     `json:"wrong,omitempty"` // the file is no scenario, and nothing was played
 	Seeds   int      `json:"seeds"`
 	Seed    uint64   `json:"seed"`
 	Virtual float64  `json:"virtualSeconds"`
@@ -84,20 +85,35 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	// All files are read before the first runs: a wrong one should not show up after minutes.
 	var files []*scenario.File
-	wrong := false
+	wrong := 0
 	for _, name := range c.files {
 		f, err := load(name)
 		if err != nil {
-			fmt.Fprintln(stderr, err)
-			wrong = true
+			c.reportWrong(name, err)
+			wrong++
 			continue
 		}
 		files = append(files, f)
 	}
-	if wrong {
+	status := c.run(files, wrong)
+	if wrong > 0 {
 		return ExitWrong
 	}
-	return c.run(files)
+	return status
+}
+
+// reportWrong tells of a file that cannot be played.
+func (c *command) reportWrong(name string, err error) {
+	fmt.Fprintln(c.err, err)
+	if !c.json {
+		return
+	}
+	o := outcome{File: name, Wrong: true, Failure: &failure{Message: err.Error()}}
+	var e *scenario.Error
+	if errors.As(err, &e) {
+		o.Failure.Line = e.Line
+	}
+	c.report(o)
 }
 
 func parseArgs(args []string, stdout, stderr io.Writer) (*command, error) {
@@ -170,9 +186,9 @@ func load(name string) (*scenario.File, error) {
 	return scenario.Parse(name, string(text))
 }
 
-// run plays all files and closes with a count where there are several.
-func (c *command) run(files []*scenario.File) int {
-	passed, failed := 0, 0
+// run plays all files and closes with a count where there are several; those that are wrong count as failed.
+func (c *command) run(files []*scenario.File, wrong int) int {
+	passed, failed := 0, wrong
 	for _, f := range files {
 		o := c.play(f)
 		if o.Passed {

@@ -63,6 +63,9 @@ func (s *script) line(t *testing.T, text string) {
 	case "running":
 		c := w2.Claims[vm]
 		w2.PutState(pool.VMState{VM: vm, Server: c.Server, Epoch: c.Epoch, State: pool.RunRunning})
+	case "stubborn":
+		c := w2.Claims[vm]
+		w2.PutState(pool.VMState{VM: vm, Server: c.Server, Epoch: c.Epoch, State: pool.RunStopping, Reason: pool.CannotEnd + w.at(2), Since: s.wall()})
 	case "release":
 		s.release(w, vm)
 	case "want":
@@ -114,6 +117,10 @@ func (s *script) rest(w words, server pool.ServerID, vm pool.VMID) {
 	case "cannot-pause":
 		m := s.world.Members[server]
 		m.NoPause = unlessNo(w.at(2))
+		s.world.Members[server] = m
+	case "trouble":
+		m := s.world.Members[server]
+		m.Trouble = unlessNo(w.at(2))
 		s.world.Members[server] = m
 	case "in-doubt":
 		v := s.world.VMs[vm]

@@ -1,14 +1,15 @@
 package scenario
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
-// The language's names may begin with a dot, a dash or an underscore, a pool's may not. Such a name goes by another one
-// inside, which ends with it and stands nowhere else in the file, and comes out as it was written.
+// The language's names may begin with a dot, a dash or an underscore and be of any length, a pool's may not. Such a name
+// goes by another one inside, which stands nowhere else in the file, and comes out as it was written.
 
 // stemFor returns what is put in front of names of the language that a pool does not allow: nothing else in the text
 // begins with it.
@@ -20,22 +21,30 @@ func stemFor(text string) string {
 	return stem
 }
 
+// longPart is how much of a name that is too long is kept inside.
+const longPart = 20
+
 // aliases finds the names that the lines introduce and a pool does not allow, and replaces them in all lines.
 func (p *parser) aliases(text string, lines []source) {
-	odd := map[string]bool{}
-	for _, l := range lines {
-		introduces(l.tokens, func(_, name string) {
-			if isName(name) && strings.ContainsAny(name[:1], "._-") && pool.CheckName("name", "x"+name) == nil {
-				odd[name] = true
-			}
-		})
-	}
-	if len(odd) == 0 {
-		return
-	}
+	odd := map[string]string{}
 	stem := stemFor(text)
-	for name := range odd {
-		p.file.aliases = append(p.file.aliases, alias{stem + name, name})
+	note := func(_, name string) {
+		if !isName(name) || pool.CheckName("name", name) == nil || odd[name] != "" {
+			return
+		}
+		odd[name] = stem + name
+		if pool.CheckName("name", odd[name]) != nil {
+			odd[name] = fmt.Sprintf("%s.%d.%s", stem, len(odd), name[:longPart])
+		}
+		p.file.aliases = append(p.file.aliases, alias{odd[name], name})
+	}
+	for _, l := range lines {
+		introduces(l.tokens, note)
+		for _, t := range l.tokens {
+			if key, group, _ := strings.Cut(t.text, "="); key == "apart" || key == "together" {
+				note("group", group)
+			}
+		}
 	}
 	slices.SortFunc(p.file.aliases, func(a, b alias) int {
 		if d := len(b.inside) - len(a.inside); d != 0 {
@@ -46,14 +55,14 @@ func (p *parser) aliases(text string, lines []source) {
 	for _, l := range lines {
 		for i, t := range l.tokens {
 			if !t.quoted {
-				l.tokens[i].text = renamed(t.text, odd, stem)
+				l.tokens[i].text = renamed(t.text, odd)
 			}
 		}
 	}
 }
 
 // renamed replaces names in a word: the whole of it, a part of a list, or a value.
-func renamed(word string, odd map[string]bool, stem string) string {
+func renamed(word string, odd map[string]string) string {
 	var out strings.Builder
 	for {
 		i := strings.IndexAny(word, ",=@/")
@@ -61,8 +70,8 @@ func renamed(word string, odd map[string]bool, stem string) string {
 		if i >= 0 {
 			part = word[:i]
 		}
-		if odd[part] {
-			out.WriteString(stem)
+		if inside := odd[part]; inside != "" {
+			part = inside
 		}
 		out.WriteString(part)
 		if i < 0 {
