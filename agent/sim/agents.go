@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/app"
+	"github.com/holdfast-ha/holdfast/agent/sim/previous"
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/agent/virt/definition"
@@ -75,6 +76,8 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 	v := s.Version
 	if v == "" {
 		v = version.Version
+	} else {
+		edges.Store, edges.Shared = previous.Store(client, c.p.Keys.Prefix()), nil
 	}
 	agent, err := app.New(app.Config{Pool: c.p.File.Pool.Name, Server: pool.ServerID(s.Name), Version: v}, c.p.tamper.agent(s.Name, edges))
 	if err != nil {

@@ -20,6 +20,7 @@ var serverFaults = map[string]func(*world.Server){
 	"agent resume":   (*world.Server).ResumeAgent,
 	"agent stop":     func(s *world.Server) { s.StopAgent(false) },
 	"agent restart":  func(s *world.Server) { s.StopAgent(true) },
+	"agent upgrade":  func(s *world.Server) { s.Version = ""; s.StopAgent(true) },
 	"guard kill":     (*world.Server).KillGuard,
 	"guard hang":     (*world.Server).HangGuard,
 	"guard start":    (*world.Server).StartGuard,

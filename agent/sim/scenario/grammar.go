@@ -20,7 +20,7 @@ var forms = []form{
 	{Fault, "heal all"}, {Fault, "heal SERVER"}, {Fault, "split GROUPS"},
 	{Fault, "etcd down"}, {Fault, "etcd up"}, {Fault, "etcd freeze SERVER"}, {Fault, "etcd thaw SERVER"},
 	{Fault, "agent kill SERVER"}, {Fault, "agent start SERVER"}, {Fault, "agent hang SERVER"},
-	{Fault, "agent resume SERVER"}, {Fault, "agent stop SERVER"}, {Fault, "agent restart SERVER"},
+	{Fault, "agent resume SERVER"}, {Fault, "agent stop SERVER"}, {Fault, "agent restart SERVER"}, {Fault, "agent upgrade SERVER"},
 	{Fault, "guard kill SERVER"}, {Fault, "guard hang SERVER"}, {Fault, "guard start SERVER"},
 	{Fault, "libvirtd kill SERVER"}, {Fault, "libvirtd start SERVER"},
 	{Fault, "storage off SERVER"}, {Fault, "storage on SERVER"},
