@@ -56,7 +56,7 @@ packages: build tools ## write a Debian package to dist/
 	@rm -rf $(STAGE) && mkdir -p $(STAGE)/man1 $(STAGE)/man8 $(STAGE)/bin $(DIST)
 	cp bin/* $(STAGE)/bin/
 	bin/holdfast man $(STAGE)/man1 && bin/holdfast-agent man $(STAGE)/man8 && gzip -9n $(STAGE)/man?/*
-	@for shell in bash zsh fish; do bin/holdfast completion $$shell >$(STAGE)/holdfast.$$shell; done
+	@for shell in bash zsh fish; do for b in holdfast holdfast-agent; do bin/$$b completion $$shell >$(STAGE)/$$b.$$shell; done; done
 	VERSION='$(DEB_VERSION)' ARCH=$$($(GO) env GOARCH) nfpm package -f configs/package/nfpm.yaml -p deb -t $(DIST)/
 
 .PHONY: generate
