@@ -123,6 +123,7 @@ after 1s agent hang leader
 after 1s agent resume s1
 after 1s agent stop s1
 after 1s agent restart s1
+after 1s agent upgrade s1
 after 1s guard kill s1
 after 1s guard hang s1
 after 1s guard start s1
