@@ -287,7 +287,12 @@ func restartedText(m *Model, i *pb.Incident) string {
 // incidentTable is what became of each VM.
 func (m *Model) incidentTable(i *pb.Incident) lines {
 	var l lines
-	l.add(dim, pad("VM", 14)+pad("PRIO", 8)+pad("FROM", 8)+pad("TO", 8)+pad("AWAY", 9)+pad("END", 11)+"WHY")
+	wide := m.w >= 100
+	head := pad("VM", 14)
+	if wide {
+		head += pad("PRIO", 8) + pad("FROM", 8)
+	}
+	l.add(dim, head+pad("TO", 8)+pad("AWAY", 9)+pad("END", 11)+"WHY")
 	for _, v := range i.GetVms() {
 		end, t := incidentEnd(v)
 		if x := m.shown().VM(v.GetVm()); t == bad && x != nil {
@@ -297,7 +302,11 @@ func (m *Model) incidentTable(i *pb.Incident) lines {
 		if len(v.GetWaited()) > 0 {
 			why = joinWhy(why, "waited: "+strings.Join(v.GetWaited(), "; "))
 		}
-		l.row(piece{plain, pad(v.GetVm(), 14)}, piece{plain, pad(m.priorityOf(v.GetVm()), 8)}, piece{plain, pad(dash(v.GetFrom()), 8)}, piece{plain, pad(dash(v.GetTo()), 8)},
+		name := pad(v.GetVm(), 14)
+		if wide {
+			name += pad(m.priorityOf(v.GetVm()), 8) + pad(dash(v.GetFrom()), 8)
+		}
+		l.row(piece{plain, name}, piece{plain, pad(dash(v.GetTo()), 8)},
 			piece{plain, pad(awayText(v.GetDowntime().AsDuration()), 9)}, piece{t, pad(end, 11)}, piece{dim, why})
 	}
 	return l

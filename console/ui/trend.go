@@ -254,7 +254,7 @@ func (m *Model) vmCPU(v *pb.VMView) (string, tone) {
 // hostUsage is a bar of a measured share; a question mark for what is not measured.
 func (m *Model) hostUsage(id string, part func(*serverLoad) uint8) (string, tone) {
 	x := m.load.servers[id]
-	if x == nil || part(x) == none || !m.fresh(x.gauged) {
+	if x == nil || part(x) == none || !m.fresh(x.gauged) || m.shown().Server(id).GetMember() == nil {
 		return m.glyphs.gauge(0, 1, m.barCells()) + "   ? ", dim
 	}
 	t := bar

@@ -46,12 +46,15 @@ var mayImport = map[string][]string{
 
 	"console":      {"console/cli", "console/contexts", "pkg/rpc", "pkg/config"},
 	"console/tui":  {"console/ui", "console/feed", "console/contexts", "pkg/rpc", "pkg/pool", "pkg/config"},
-	"console/ui":   {"console/feed", "pkg/rpc", "pkg/pool", "proto"}, // rpc's words: refusals, permitted calls
+	"console/ui":   {"console/feed", "console/wording", "pkg/rpc", "pkg/pool", "proto"}, // rpc's words: refusals, permitted calls
 	"console/feed": {"pkg/rpc", "pkg/pool", "proto"},
-	"console/cli":  {"console/contexts", "pkg/rpc", "pkg/pool", "proto"},
+	"console/cli":  {"console/contexts", "console/wording", "pkg/rpc", "pkg/pool", "proto"},
 
 	// Which pool, and with which certificates: for the command line and the console.
 	"console/contexts": {"pkg/config", "pkg/pki", "pkg/rpc", "pkg/pool", "proto"},
+
+	// What the API tells, in words: for both.
+	"console/wording": {"proto"},
 
 	// Examples for other tools know nothing of this module but its keys.
 	"docs/examples/watch": {},

@@ -123,6 +123,7 @@ func (b *bed) ends(code int) {
 // TestABadNightOnTheRealTerminal plays a night on the real program, a real terminal's bytes and real agents: a
 // migration, an evacuation, a server's death, the leader's death, and the loss of etcd.
 func TestABadNightOnTheRealTerminal(t *testing.T) {
+	t.Parallel()
 	demo, err := StartDemo(t.Context(), t.TempDir(), "testdata/night.scenario")
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ func (x *tmux) sees(want ...string) string {
 // TestTheConsoleInTmux drives the real program in tmux: keys, sizes, suspending and resuming in a shell, and the end.
 // What tmux shows is what the program meant to draw.
 func TestTheConsoleInTmux(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("THE TMUX RUN IS SKIPPED: no tmux here; as root on Debian: .ci/deps build")
 	}

@@ -5,6 +5,7 @@ env COLORTERM=
 wait * live
 wait running 10
 wait N+1 AT RISK
+wait MIGRATION
 frame open
 press 3 /
 type wiki
@@ -27,9 +28,10 @@ frame evacuate
 press enter tab enter
 wait evacuating
 frame evacuating
-row srv-1 maintenance
+row srv-1 up, maintenance
 press M
 wait End maintenance
+frame end-maintenance
 press tab enter
 row srv-1 up
 press 1
@@ -55,6 +57,11 @@ frame why
 press esc
 tell power on srv-2
 row gpu-box running
+press esc 6
+wait over
+press enter
+wait recorded by
+frame incident
 press esc 5
 wait [5 Events]
 frame events

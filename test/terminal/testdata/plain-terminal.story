@@ -1,18 +1,69 @@
-# The same console at 80x24 without colours and glyphs.
+# The same path at 80x24 without colours and glyphs.
 scenario evening.scenario
 size 80 24
 env NO_COLOR=1
 env LANG=C
 wait * live
 wait running 10
-frame nocolor-overview
-press 3
-row db-main running
-frame nocolor-vms
+wait N+1 AT RISK
+wait MIGRATION
+frame nocolor-open
+press 3 /
+type wiki
+wait 1 of 10
+press enter m
+wait recommended
+frame nocolor-migrate
+press tab enter
+wait migrating
+frame nocolor-moving
+row wiki running
+wait migrate of wiki: done
 press A
 wait ACTIONS
 frame nocolor-actions
-press esc 2
+press esc
+gone ACTIONS
+press esc 2 g
+wait SERVER
+press M
+wait PREVIEW
+type maintenance of the power supply
+wait power supply
+frame nocolor-evacuate
+press enter tab enter
+wait evacuating
+frame nocolor-evacuating
+row srv-1 up, maintenance
+press M
+wait End maintenance
+frame nocolor-end-maintenance
+press tab enter
+row srv-1 up
+press 1
+wait N+1
 tell power off srv-2
-wait lost
-frame nocolor-lost
+wait FAILOVER srv-2
+wait 2 of 3
+frame nocolor-failover
+press 3
+wait [3 VMs
+row gpu-box waiting
+press /
+type gpu
+wait 1 of 10
+press enter e
+wait WHY: gpu-box
+wait WHERE IT COULD GO
+frame nocolor-why
+press esc
+tell power on srv-2
+row gpu-box running
+press esc 6
+wait over
+press enter
+wait recorded by
+frame nocolor-incident
+press esc 5
+wait [5 Events]
+frame nocolor-events
