@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 
 	"google.golang.org/grpc"
@@ -22,6 +23,7 @@ type export struct {
 	cfg     config.Metrics
 	tls     *tls.Config
 	metrics *metrics.Metrics // nil: not configured
+	admit   func(tls.ConnectionState) error
 	log     *slog.Logger
 }
 
@@ -32,6 +34,12 @@ func newExport(c config.Config, id *pki.Store, clk clock.Clock, log *slog.Logger
 	}
 	if c.Metrics.TLS {
 		e.tls = overHTTP(id.Server(false))
+	}
+	e.admit = func(state tls.ConnectionState) error {
+		if a := agent(); a != nil {
+			return admitScraper(state, a.Snapshot())
+		}
+		return admitScraper(state, nil)
 	}
 	e.metrics = metrics.New(metrics.Config{Server: pool.ServerID(c.Server), Version: version.Version, Clock: clk, Source: func() metrics.Source {
 		if a := agent(); a != nil {
@@ -82,5 +90,17 @@ func (e *export) run(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	return e.metrics.Serve(ctx, e.cfg.Address, e.tls, e.log)
+	return e.metrics.Serve(ctx, e.cfg.Address, e.tls, e.admit, e.log)
+}
+
+// admitScraper refuses a certificate that was revoked, as the API does.
+func admitScraper(state tls.ConnectionState, snap *pool.Snapshot) error {
+	id, ok := pki.Peer(state)
+	if !ok {
+		return fmt.Errorf("metrics are for certificates of the pool: %w", pool.ErrRefused)
+	}
+	if snap != nil && snap.Revokes(id.Serial, id.Role.Machine(), id.Name, id.Issued) {
+		return fmt.Errorf("the certificate of %s (serial number %s) was revoked: %w", id, id.Serial, pool.ErrRefused)
+	}
+	return nil
 }

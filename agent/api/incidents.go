@@ -21,18 +21,19 @@ func (s *Server) ListIncidents(_ context.Context, r *pb.ListIncidentsRequest) (*
 		return nil, err
 	}
 	if r.GetLimit() < 0 {
-		return nil, fmt.Errorf("limit %d: must be 0 (all) or more: %w", r.GetLimit(), pool.ErrInvalid)
+		return nil, pool.InField("limit", fmt.Errorf("limit %d: must be 0 (all) or more: %w", r.GetLimit(), pool.ErrInvalid))
 	}
-	resp := &pb.ListIncidentsResponse{Revision: int64(snap.Revision)}
+	var all []*pb.Incident
 	for _, i := range snap.Incidents.All() {
 		if (!r.GetOpenOnly() || i.Open()) && concerns(i, pool.ServerID(r.GetServer()), pool.VMID(r.GetVm())) {
-			resp.Incidents = append(resp.Incidents, wire.Incident(i))
+			all = append(all, wire.Incident(i))
 		}
 	}
-	if n := int(r.GetLimit()); n > 0 && len(resp.Incidents) > n {
-		resp.Incidents = resp.Incidents[len(resp.Incidents)-n:]
+	if n := int(r.GetLimit()); n > 0 && len(all) > n {
+		all = all[len(all)-n:]
 	}
-	return resp, nil
+	page, next, err := selectPage(r, all, (*pb.Incident).GetId, true)
+	return &pb.ListIncidentsResponse{Incidents: page, NextPageToken: next, Revision: int64(snap.Revision)}, err
 }
 
 // concerns reports whether an incident names the server and the VM; empty names are in every one.

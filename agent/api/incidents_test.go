@@ -2,10 +2,15 @@ package api
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
 func TestAnIncidentIsFoundByItsNameItsBeginningOrAsTheLast(t *testing.T) {
@@ -28,5 +33,44 @@ func TestAnIncidentIsFoundByItsNameItsBeginningOrAsTheLast(t *testing.T) {
 	}
 	if _, err := findIncident(&pool.Snapshot{}, "last"); !errors.Is(err, pool.ErrNotFound) {
 		t.Errorf("the last of none: %v", err)
+	}
+}
+
+func TestIncidentsComeInPagesToo(t *testing.T) {
+	b := newBench(t)
+	b.pool.change(func(s *pool.Snapshot) {
+		for i := range 5 {
+			id := pool.IncidentID(fmt.Sprintf("20261122T10000%d-srv-1", i))
+			s.Incidents = s.Incidents.With(id, pool.Incident{ID: id, Began: time.Unix(int64(i), 0)})
+		}
+	})
+	var pages []string
+	r := &pb.ListIncidentsRequest{PageSize: 2, ReadMask: &fieldmaskpb.FieldMask{Paths: []string{"id"}}}
+	for range 5 {
+		resp, err := b.ListIncidents(as(t), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, i := range resp.GetIncidents() {
+			if i.GetBegan() != nil {
+				t.Errorf("%s has more than the mask asks for", i.GetId())
+			}
+			ids = append(ids, i.GetId()[14:15])
+		}
+		pages = append(pages, strings.Join(ids, ""))
+		if r.PageToken = resp.GetNextPageToken(); r.PageToken == "" {
+			break
+		}
+	}
+	if got := strings.Join(pages, " "); got != "01 23 4" {
+		t.Errorf("pages: %s", got)
+	}
+	resp, err := b.ListIncidents(as(t), &pb.ListIncidentsRequest{Filter: "id=*3-srv-1"})
+	if err != nil || len(resp.GetIncidents()) != 1 {
+		t.Errorf("filtered: %v, %v", resp, err)
+	}
+	if _, err := b.ListIncidents(as(t), &pb.ListIncidentsRequest{Limit: -1}); !errors.Is(err, pool.ErrInvalid) {
+		t.Errorf("a negative limit: %v", err)
 	}
 }

@@ -48,7 +48,7 @@ func scrape(t *testing.T, m *Metrics) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- m.serveOn(ctx, listener, slog.New(slog.DiscardHandler)) }()
+	go func() { ended <- m.serveOn(ctx, listener, nil, slog.New(slog.DiscardHandler)) }()
 	defer func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {

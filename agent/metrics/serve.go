@@ -32,7 +32,9 @@ func (m *Metrics) Handler() http.Handler {
 
 // Serve answers scrapes on address until ctx ends. tlsConfig nil serves plain HTTP, which only loopback may be used for;
 // pkg/config sees to that.
-func (m *Metrics) Serve(ctx context.Context, address string, tlsConfig *tls.Config, log *slog.Logger) error {
+// admit judges the certificate behind each scrape, also on connections that are open; its error is what the scraper
+// reads. nil admits everybody whom tlsConfig lets in.
+func (m *Metrics) Serve(ctx context.Context, address string, tlsConfig *tls.Config, admit func(tls.ConnectionState) error, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen for metrics on %s: %w", address, err)
@@ -40,11 +42,11 @@ func (m *Metrics) Serve(ctx context.Context, address string, tlsConfig *tls.Conf
 	if tlsConfig != nil {
 		listener = tls.NewListener(listener, tlsConfig)
 	}
-	return m.serveOn(ctx, listener, log)
+	return m.serveOn(ctx, listener, admit, log)
 }
 
-func (m *Metrics) serveOn(ctx context.Context, listener net.Listener, log *slog.Logger) error {
-	srv := &http.Server{Handler: m.Handler(), ReadHeaderTimeout: readLimit, ReadTimeout: readLimit, WriteTimeout: writeLimit,
+func (m *Metrics) serveOn(ctx context.Context, listener net.Listener, admit func(tls.ConnectionState) error, log *slog.Logger) error {
+	srv := &http.Server{Handler: judged(m.Handler(), admit), ReadHeaderTimeout: readLimit, ReadTimeout: readLimit, WriteTimeout: writeLimit,
 		IdleTimeout: idleLimit, MaxHeaderBytes: maxHeaders, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	ended := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer ended()
@@ -53,4 +55,20 @@ func (m *Metrics) serveOn(ctx context.Context, listener net.Listener, log *slog.
 		return fmt.Errorf("serve metrics: %w", err)
 	}
 	return ctx.Err()
+}
+
+// judged asks admit before each request that came through TLS.
+func judged(next http.Handler, admit func(tls.ConnectionState) error) http.Handler {
+	if admit == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil {
+			if err := admit(*r.TLS); err != nil {
+				http.Error(w, err.Error(), http.StatusForbidden)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }

@@ -312,7 +312,15 @@ type ListIncidentsRequest struct {
 	// Only those in which a VM is not settled yet.
 	OpenOnly bool `protobuf:"varint,3,opt,name=open_only,json=openOnly,proto3" json:"open_only,omitempty"`
 	// At most so many, the latest; 0 means all that are kept.
-	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// At most so many items; 0: all. The answer's next_page_token asks for the rest.
+	PageSize  int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Which items: `FIELD=VALUE` or `FIELD!=VALUE`, separated by spaces, all of which must hold. FIELD is a path in the
+	// item; `*` in VALUE stands for anything. docs/api.md, "Lists".
+	Filter string `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Which fields of each item; empty: all.
+	ReadMask      *fieldmaskpb.FieldMask `protobuf:"bytes,8,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,10 +383,40 @@ func (x *ListIncidentsRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *ListIncidentsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListIncidentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListIncidentsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListIncidentsRequest) GetReadMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.ReadMask
+	}
+	return nil
+}
+
 type ListIncidentsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Incidents     []*Incident            `protobuf:"bytes,1,rep,name=incidents,proto3" json:"incidents,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Incidents []*Incident            `protobuf:"bytes,1,rep,name=incidents,proto3" json:"incidents,omitempty"`
+	Revision  int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty: there is none.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -425,6 +463,13 @@ func (x *ListIncidentsResponse) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *ListIncidentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type GetIncidentRequest struct {
@@ -637,15 +682,21 @@ const file_holdfast_v1_event_service_proto_rawDesc = "" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02vm\x18\x03 \x01(\tR\x02vm\"?\n" +
 	"\x13WatchEventsResponse\x12(\n" +
-	"\x05event\x18\x01 \x01(\v2\x12.holdfast.v1.EventR\x05event\"q\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.holdfast.v1.EventR\x05event\"\xfe\x01\n" +
 	"\x14ListIncidentsRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x1b\n" +
 	"\topen_only\x18\x03 \x01(\bR\bopenOnly\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"h\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\a \x01(\tR\x06filter\x127\n" +
+	"\tread_mask\x18\b \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\"\x90\x01\n" +
 	"\x15ListIncidentsResponse\x123\n" +
 	"\tincidents\x18\x01 \x03(\v2\x15.holdfast.v1.IncidentR\tincidents\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"0\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"0\n" +
 	"\x12GetIncidentRequest\x12\x1a\n" +
 	"\bincident\x18\x01 \x01(\tR\bincident\"\x9b\x01\n" +
 	"\x13GetIncidentResponse\x121\n" +
@@ -697,23 +748,24 @@ var file_holdfast_v1_event_service_proto_depIdxs = []int32{
 	9,  // 0: holdfast.v1.ListEventsRequest.read_mask:type_name -> google.protobuf.FieldMask
 	10, // 1: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
 	10, // 2: holdfast.v1.WatchEventsResponse.event:type_name -> holdfast.v1.Event
-	11, // 3: holdfast.v1.ListIncidentsResponse.incidents:type_name -> holdfast.v1.Incident
-	11, // 4: holdfast.v1.GetIncidentResponse.incident:type_name -> holdfast.v1.Incident
-	8,  // 5: holdfast.v1.GetIncidentResponse.timeline:type_name -> holdfast.v1.IncidentStep
-	12, // 6: holdfast.v1.IncidentStep.at:type_name -> google.protobuf.Timestamp
-	0,  // 7: holdfast.v1.EventService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	2,  // 8: holdfast.v1.EventService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	4,  // 9: holdfast.v1.EventService.ListIncidents:input_type -> holdfast.v1.ListIncidentsRequest
-	6,  // 10: holdfast.v1.EventService.GetIncident:input_type -> holdfast.v1.GetIncidentRequest
-	1,  // 11: holdfast.v1.EventService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	3,  // 12: holdfast.v1.EventService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	5,  // 13: holdfast.v1.EventService.ListIncidents:output_type -> holdfast.v1.ListIncidentsResponse
-	7,  // 14: holdfast.v1.EventService.GetIncident:output_type -> holdfast.v1.GetIncidentResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	9,  // 3: holdfast.v1.ListIncidentsRequest.read_mask:type_name -> google.protobuf.FieldMask
+	11, // 4: holdfast.v1.ListIncidentsResponse.incidents:type_name -> holdfast.v1.Incident
+	11, // 5: holdfast.v1.GetIncidentResponse.incident:type_name -> holdfast.v1.Incident
+	8,  // 6: holdfast.v1.GetIncidentResponse.timeline:type_name -> holdfast.v1.IncidentStep
+	12, // 7: holdfast.v1.IncidentStep.at:type_name -> google.protobuf.Timestamp
+	0,  // 8: holdfast.v1.EventService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	2,  // 9: holdfast.v1.EventService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	4,  // 10: holdfast.v1.EventService.ListIncidents:input_type -> holdfast.v1.ListIncidentsRequest
+	6,  // 11: holdfast.v1.EventService.GetIncident:input_type -> holdfast.v1.GetIncidentRequest
+	1,  // 12: holdfast.v1.EventService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	3,  // 13: holdfast.v1.EventService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	5,  // 14: holdfast.v1.EventService.ListIncidents:output_type -> holdfast.v1.ListIncidentsResponse
+	7,  // 15: holdfast.v1.EventService.GetIncident:output_type -> holdfast.v1.GetIncidentResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_service_proto_init() }
