@@ -123,9 +123,9 @@ type Transfers interface {
 	// Job says how the VM's outgoing job stands, and never takes longer than its ctx. It is also how an agent that
 	// restarted finds out that a job goes on without its caller.
 	Job(ctx context.Context, vm pool.VMID) (Job, error)
-	// PutsAway reports whether the hypervisor is still busy with a run of the VM that has ended on this server, so that
-	// no copy of it can arrive yet. It does not block.
-	PutsAway(vm pool.VMID) bool
+	// PutsAway reports whether the hypervisor is still busy with a run of the VM on this server that has ended, or never
+	// came to be, so that no copy of it can arrive yet.
+	PutsAway(ctx context.Context, vm pool.VMID) (bool, error)
 }
 
 // Migration is one transfer of a VM to another server.

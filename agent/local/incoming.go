@@ -28,14 +28,25 @@ func (r *Reconciler) Admits(ctx context.Context, op pool.OperationID, vm pool.VM
 		return r.notNow(vm)
 	}
 	d, found, err := r.lookFor(ctx, vm)
-	if err == nil && !found && r.cfg.Hypervisor.PutsAway(vm) {
-		err = fmt.Errorf("the hypervisor of %s has not put the last run of %s away yet: %w", r.cfg.Server, vm, pool.ErrUnavailable)
+	if err == nil && !found {
+		return r.free(ctx, vm)
 	}
-	if err != nil || !found {
+	if err != nil {
 		return err
 	}
 	r.wake.Set()
 	return fmt.Errorf("%s still has a domain of %s (%v): %w", r.cfg.Server, vm, d.Process, pool.ErrUnavailable)
+}
+
+// free reports whether the hypervisor can take in a copy of a VM that it does not run; nil if it can.
+func (r *Reconciler) free(ctx context.Context, vm pool.VMID) error {
+	ctx, cancel := r.cfg.Clock.WithTimeout(ctx, callLimit)
+	defer cancel()
+	busy, err := r.cfg.Hypervisor.PutsAway(ctx, vm)
+	if err == nil && busy {
+		err = fmt.Errorf("the hypervisor of %s has not put the last run of %s away yet: %w", r.cfg.Server, vm, pool.ErrUnavailable)
+	}
+	return err
 }
 
 // A copy that is not complete yet is looked at arriveTries times again, arrivePause apart.

@@ -118,9 +118,29 @@ func (a *Adapter) rest(m local.Migration, w *move, done <-chan error) func(conte
 	}
 }
 
-// PutsAway reports whether libvirt has yet to notice the end of the VM's last run here.
-func (a *Adapter) PutsAway(vm pool.VMID) bool {
-	return a.moves.watched(vm) || a.records.putsAway(string(vm), a.clock.Now(), tidy)
+// PutsAway reports whether libvirt is busy with a run of the VM here that has ended, as far as processes show, or has yet
+// to begin: a copy whose source vanished at once becomes a QEMU all the same, of which no event tells before, and libvirt
+// ends it then.
+func (a *Adapter) PutsAway(ctx context.Context, vm pool.VMID) (bool, error) {
+	if a.moves.watched(vm) || a.records.putsAway(string(vm), a.clock.Now(), tidy) {
+		return true, nil
+	}
+	r := request{what: "look for " + string(vm), limit: a.opt.CallLimit, reads: true}
+	return run(ctx, a.calls, r, func(conn *libvirt.Connect) (bool, error) {
+		d, err := conn.LookupDomainByName(string(vm))
+		if isCode(err, libvirt.ERR_NO_DOMAIN) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("%v: %w", r, failure(err, true))
+		}
+		defer free(d)
+		active, err := d.IsActive()
+		if isCode(err, libvirt.ERR_NO_DOMAIN) {
+			return false, nil
+		}
+		return active, failure(err, true)
+	})
 }
 
 // moved ends the watch of a migration whose call has come back.

@@ -54,8 +54,8 @@ func (a *Adapter) Absent(ctx context.Context, uuid string) (bool, error) {
 	return a.procs.Absent(ctx, uuid)
 }
 
-// PutsAway has nothing to put away.
-func (a *Adapter) PutsAway(pool.VMID) bool { return false }
+// PutsAway fails.
+func (a *Adapter) PutsAway(context.Context, pool.VMID) (bool, error) { return false, errWithout }
 
 // Forget has nothing to forget.
 func (a *Adapter) Forget(pool.VMID) {}

@@ -111,13 +111,13 @@ func arrivesPaused(c *check) {
 		if !c.dead(c.a, was.Process) {
 			c.Error("clean before its process has died")
 		}
-		if !c.a.Hypervisor.PutsAway(g.VM) {
+		if !c.putsAway(c.a, g.VM) {
 			c.Error("the job is not over, and a copy could come")
 		}
 		r.transfer.Rest(c.ctx)
 	}
 	c.within("the source has died", func() bool { return c.dead(c.a, was.Process) })
-	c.within("a copy of it could come", func() bool { return !c.a.Hypervisor.PutsAway(g.VM) })
+	c.within("a copy of it could come", func() bool { return !c.putsAway(c.a, g.VM) })
 	if gone := c.until(c.a, g.VM, local.DomainGone); gone.Exit != local.ExitMigrated || gone.Process != was.Process {
 		c.Errorf("source: %+v", gone)
 	}
@@ -136,6 +136,13 @@ func arrivesPaused(c *check) {
 		c.Errorf("resumed: %+v with marker %+v", now, now.Marker)
 	}
 	c.kill(c.b, now)
+}
+
+func (c *check) putsAway(s Server, vm pool.VMID) bool {
+	c.Helper()
+	yes, err := s.Hypervisor.PutsAway(c.ctx, vm)
+	c.must(err)
+	return yes
 }
 
 func pausedArrives(c *check) {

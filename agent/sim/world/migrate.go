@@ -142,7 +142,13 @@ func (h *Hypervisor) Job(ctx context.Context, vm pool.VMID) (local.Job, error) {
 }
 
 // PutsAway reports whether libvirtd has yet to notice the end of the VM's last run on its server.
-func (h *Hypervisor) PutsAway(vm pool.VMID) bool { return h.s.jobOf(vm) != nil }
+func (h *Hypervisor) PutsAway(ctx context.Context, vm pool.VMID) (yes bool, err error) {
+	err = h.s.libvirt(ctx, h.p, time.Millisecond, func() error { yes = h.s.jobOf(vm) != nil || h.s.find(vm) != nil; return nil })
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", vm, err)
+	}
+	return yes, nil
+}
 
 // CloseWay closes the connections of an operation's job, if they run through its server's agent.
 func (s *Server) CloseWay(op pool.OperationID) {

@@ -106,9 +106,8 @@ func (o *Outside) Migrate(ctx context.Context, m local.Migration) (local.Transfe
 }
 
 // PutsAway implements local.Hypervisor.
-func (o *Outside) PutsAway(vm pool.VMID) (yes bool) {
-	o.paced.Do(func() { yes = o.h.PutsAway(vm) })
-	return yes
+func (o *Outside) PutsAway(ctx context.Context, vm pool.VMID) (bool, error) {
+	return outside(ctx, o.paced, o.proc, func(ctx context.Context) (bool, error) { return o.h.PutsAway(ctx, vm) })
 }
 
 // Abort implements local.Hypervisor.
