@@ -22,6 +22,7 @@ type session struct {
 	vms        pb.VMServiceClient
 	operations pb.OperationServiceClient
 	events     pb.EventServiceClient
+	drills     pb.DrillServiceClient
 }
 
 // connect finds the pool and prepares to talk to it; the first call connects.
@@ -41,6 +42,7 @@ func (a *app) connect(limits rpc.Limits) (*session, error) {
 	conn := gate{client, choice}
 	s.pool, s.servers, s.vms = pb.NewPoolServiceClient(conn), pb.NewServerServiceClient(conn), pb.NewVMServiceClient(conn)
 	s.operations, s.events = pb.NewOperationServiceClient(conn), pb.NewEventServiceClient(conn)
+	s.drills = pb.NewDrillServiceClient(conn)
 	return s, nil
 }
 

@@ -114,13 +114,24 @@ func layVMs(p page, st *state, f *filter) []string {
 			say(v.GetVm().GetId()), {Text: vmWord(v.GetStatus()), Tone: vmTone(v.GetStatus())}, say(dash(vmServer(v))),
 			haCell(v, st.pool.GetConfig()), say(word(v.GetVm().GetPriority())),
 			say(fmt.Sprint(v.GetVm().GetCpus())), say(size(v.GetVm().GetMemoryBytes())),
-			say(age(p.now, v.GetSince())), say(fmt.Sprint(v.GetClaim().GetEpoch())), say(guardWord(v)), say(v.GetReason()),
+			say(age(p.now, v.GetSince())), say(fmt.Sprint(v.GetClaim().GetEpoch())), say(guardWord(v)), say(vmNote(v)),
 		}, shown))
 	}
 	if len(t.Rows) == 0 {
 		return []string{"no VMs" + f.words()}
 	}
 	return p.table(t)
+}
+
+// vmNote is the reason of a VM's state, and that it is a drill's.
+func vmNote(v *pb.VMView) string {
+	switch {
+	case !v.GetVm().GetCanary():
+		return v.GetReason()
+	case v.GetReason() == "":
+		return "canary of a drill"
+	}
+	return "canary of a drill; " + v.GetReason()
 }
 
 func haCell(v *pb.VMView, c *pb.PoolConfig) text.Cell {

@@ -96,6 +96,7 @@ func (a *app) root() *cobra.Command {
 	a.addVMs(root)
 	a.addServers(root)
 	a.addPool(root)
+	root.AddCommand(a.drillCommand())
 	root.AddCommand(manCommand())
 	addTopics(root)
 	a.complete(root)

@@ -30,6 +30,7 @@ type Pool struct {
 	serial   int
 	me       *pb.WhoAmIResponse
 	steady   bool
+	drill    drill
 }
 
 // Call is one request that an agent got.
@@ -58,6 +59,7 @@ type Agent struct {
 	pb.UnimplementedOperationServiceServer
 	pb.UnimplementedEventServiceServer
 	pb.UnimplementedIdentityServiceServer
+	pb.UnimplementedDrillServiceServer
 
 	pool   *Pool
 	number int
@@ -92,6 +94,7 @@ func (p *Pool) Start(n int, opts ...grpc.ServerOption) ([]string, error) {
 		pb.RegisterOperationServiceServer(a.server, a)
 		pb.RegisterEventServiceServer(a.server, a)
 		pb.RegisterIdentityServiceServer(a.server, a)
+		pb.RegisterDrillServiceServer(a.server, a)
 		go func() {
 			defer close(a.done)
 			_ = a.server.Serve(lis) // ends with Stop
