@@ -119,7 +119,9 @@ func (m Migrate) throughput(ctx context.Context, l *lab.Lab, p *holdfast.Pool, w
 	for _, by := range r.names() {
 		row(w, fmt.Sprintf("%d MiB of noise, whole move", largeFill), by, each(all[by], func(c crossing) time.Duration { return c.took }), 0)
 	}
-	fine(w, "CPU of both agents per GiB copied", byPool, "s", each(all[byPool], crossing.price))
+	for _, by := range []string{byTCP, byPool} { // by TCP they only go on with what they always do
+		fine(w, "CPU of both agents per GiB copied", by, "s", each(all[by], crossing.price))
+	}
 	number(w, "speed, turn by turn", "mesh / TCP", "", ratios(each(all[byPool], speed), each(all[byTCP], speed)), targetThroughput)
 	if ssh {
 		number(w, "speed, turn by turn", "mesh / SSH", "", ratios(each(all[byPool], speed), each(all[bySSH], speed)), targetSSH)
