@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
@@ -165,7 +167,7 @@ func (p *Pool) refusal() (why string, ok bool) {
 	case !a.Given:
 		return "", false
 	case a.Err != nil:
-		return a.Err.Error(), true
+		return a.Err.Error() + codeOf(a.Err), true
 	case a.Operation == "":
 		return "", false
 	}
@@ -174,6 +176,15 @@ func (p *Pool) refusal() (why string, ok bool) {
 		return op.Error, true
 	}
 	return "", false
+}
+
+// codeOf is what the API answers besides the sentence of a refusal: its code, in words.
+func codeOf(err error) string {
+	var r *pool.Refusal
+	if !errors.As(err, &r) || r.Code == "" {
+		return ""
+	}
+	return " (" + strings.ToLower(strings.ReplaceAll(r.Code, "_", " ")) + ")"
 }
 
 // untouched reports whether an operation failed before anything was done for it.

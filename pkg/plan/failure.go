@@ -66,8 +66,19 @@ func judge(cfg pool.Config, c *subject, h pool.Home, wall time.Time) (reason str
 		return fmt.Sprintf("%s; %s, so it is not restarted", what, unprotectedWhy(cfg, c.vm)), true
 	}
 	if out := exhausted(c.vm, h, wall); len(out) > c.vm.Relocations {
-		return fmt.Sprintf("%s; failed %d times within %v, on %s: the restart policy allows %d restarts on a server and %d relocations",
-			what, len(h.Failures), c.vm.Window, names(out), c.vm.Restarts, c.vm.Relocations), true
+		return fmt.Sprintf("%s; failed %s within %v, on %s: the restart policy allows %s on a server and %s",
+			what, times(len(h.Failures)), c.vm.Window, names(out), count(c.vm.Restarts, "restart"), count(c.vm.Relocations, "relocation")), true
 	}
 	return what, false
+}
+
+// times counts in words as far as they are short.
+func times(n int) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
+		return "twice"
+	}
+	return fmt.Sprintf("%d times", n)
 }
