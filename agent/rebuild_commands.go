@@ -344,7 +344,8 @@ func (r *rebuilder) confirmed() bool {
 	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(line) == r.cfg.Pool
 }
 
-// leave has every server that answers leave its life of the data for the new one, this one first.
+// leave has every server that answers leave its life of the data for the new one, this one first. One after the other, each
+// when the agent before runs anew and all have asked each other once more: VMs live by their answers meanwhile.
 func (r *rebuilder) leave(ctx context.Context, in rebuild.Input) error {
 	own := pool.ServerID(r.cfg.Server)
 	order := []pool.ServerID{own}
@@ -365,8 +366,31 @@ func (r *rebuilder) leave(ctx context.Context, in rebuild.Input) error {
 		if err != nil && !errors.Is(err, pool.ErrOutcomeUnknown) { // what came of that is seen when it is asked again
 			return err
 		}
+		if err := r.runsAnew(ctx, id, r.address(in, id), in); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// runsAnew waits until a server's agent runs in the new life, and for a round of the failsafe.
+func (r *rebuilder) runsAnew(ctx context.Context, id pool.ServerID, address string, in rebuild.Input) error {
+	wctx, cancel := r.clock.WithTimeout(ctx, anewLimit)
+	defer cancel()
+	for {
+		a, err := r.caller().Ask(wctx, id, address, true)
+		if err == nil && a.Standing.GetIncarnation() == in.Incarnation {
+			break
+		}
+		if r.clock.Sleep(wctx, 100*time.Millisecond) != nil {
+			return errors.Join(fmt.Errorf("the agent of %s has not started anew in time: %w", id, pool.ErrUnavailable), err)
+		}
+	}
+	t, err := pool.NewTiming(in.State.Config.LeaseTTL)
+	if err != nil {
+		return err
+	}
+	return r.clock.Sleep(ctx, t.Renew)
 }
 
 func (r *rebuilder) address(in rebuild.Input, id pool.ServerID) string {
