@@ -174,6 +174,13 @@ func TestABadNightOnTheRealTerminal(t *testing.T) {
 	b.row("gpu-box", "waiting")
 	tell("power on srv-2")
 	b.row("gpu-box", "running", "srv-2")
+	b.press("6")
+	b.sees("[6 Incidents]", "srv-2 was lost")
+	b.press("enter")
+	b.sees("INCIDENT ", "recorded by", "db-copy", "restarted")
+	b.press("esc")
+	b.sees("[6 Incidents]", "help")
+	b.press("3")
 
 	leader := leaderOf(b.term.Screen())
 	tell("agent kill leader")
