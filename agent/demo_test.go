@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -75,7 +76,7 @@ type demoBed struct {
 	printed *output
 }
 
-func startDemo(t *testing.T) *demoBed {
+func startDemo(t *testing.T, more ...string) *demoBed {
 	t.Helper()
 	port := freePorts(t, 5)
 	b := &demoBed{t: t, control: filepath.Join(t.TempDir(), "demo.sock"), printed: &output{}}
@@ -86,7 +87,7 @@ func startDemo(t *testing.T) *demoBed {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- b.run(ctx, b.printed, "--plain", "--port", strconv.Itoa(port), "--etcd-port", strconv.Itoa(port+3))
+		done <- b.run(ctx, b.printed, append([]string{"--plain", "--port", strconv.Itoa(port), "--etcd-port", strconv.Itoa(port + 3)}, more...)...)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -208,6 +209,49 @@ func TestDemoPoolRunsAndSurvivesAPulledPlug(t *testing.T) {
 	if n := strings.Count(b.printed.String(), "lab-box starts on"); n != 1 {
 		t.Errorf("lab-box was started %d times, want once", n)
 	}
+}
+
+func TestDemoPlaysAScenarioFileInRealTime(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "evening.scenario")
+	const text = `pool ttl=3s
+server srv-1 memory=8G
+server srv-2 memory=8G
+vm wiki on=srv-1 memory=1G
+vm mail on=srv-2 memory=1G
+
+at 1s inbound-lock on srv-2
+at 3s stop mail
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := startDemo(t, "--scenario", file)
+	b.until("both VMs of the file run", 30*time.Second, func(vms map[string]*pb.VMView) bool {
+		return len(vms) == 2 && runsOn(vms["wiki"], "srv-1") && runsOn(vms["mail"], "srv-2")
+	})
+	b.until("mail is stopped", 30*time.Second, func(vms map[string]*pb.VMView) bool {
+		return vms["mail"].GetStatus() == pb.VMStatus_VM_STATUS_STOPPED
+	})
+	lock, stop := b.saidAt("inbound-lock on srv-2"), b.saidAt("stop mail")
+	if apart := stop.Sub(lock); apart < 1900*time.Millisecond {
+		t.Errorf("what the file has 2 s apart came within %s", apart)
+	}
+}
+
+// saidAt is when the demo printed that line.
+func (b *demoBed) saidAt(text string) time.Time {
+	b.t.Helper()
+	for line := range strings.SplitSeq(b.printed.String(), "\n") {
+		if at, rest, _ := strings.Cut(line, "  "); rest == text {
+			said, err := time.Parse("15:04:05.000", at)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return said
+		}
+	}
+	b.t.Fatalf("the demo did not say %q", text)
+	return time.Time{}
 }
 
 // reflected checks that an agent tells strangers to its API what it offers, over plaintext on loopback.
