@@ -65,7 +65,8 @@ func (b *bed) bounce(server, process string) {
 	b.must(s.Start(process))
 }
 
-// killQEMU kills a VM's process on a server, if there still is one.
+// killQEMU kills a VM's process on a server, if there still is one. It returns once that is seen dead: what the pool says
+// of the VM before is about the time before.
 func (b *bed) killQEMU(vm, server string) {
 	b.t.Helper()
 	qemus, err := b.server(server).QEMUs()
@@ -73,6 +74,9 @@ func (b *bed) killQEMU(vm, server string) {
 	for _, q := range qemus {
 		if q.VM == vm {
 			_ = syscall.Kill(q.PID, syscall.SIGKILL) // it may have ended by itself
+			b.must(b.w.Until(within(b.t, 10*time.Second), func(lives []lab.Life) bool {
+				return !slices.ContainsFunc(lives, func(l lab.Life) bool { return l.Server == server && l.PID == q.PID && l.Died.IsZero() })
+			}))
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // boot bounds the start of a few guests, emulated on a busy machine.
-const boot = 40 * time.Second
+const boot = 90 * time.Second
 
 // recovery bounds a failover: far above the figures that the benchmark holds it to, since these tests are not about
 // speed and several guests boot at once.
