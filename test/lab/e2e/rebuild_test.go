@@ -64,3 +64,33 @@ func TestPoolIsRebuiltFromItsServersAfterEtcdLostEverythingWhileVMsRunOn(t *test
 	b.restarted(ha, killed)
 	b.protected(ha)
 }
+
+// One server's agent is dead while the pool is rebuilt. What runs there is started nowhere, though etcd knows nothing of it
+// any more; when its agent is back it finds the new life of the pool by itself, and its VM goes on.
+func TestServerThatWasAwayWhileThePoolWasRebuiltFollowsAndItsVMRunsOn(t *testing.T) {
+	b := prepare(t)
+	b.voters()
+	away := b.l.Servers()[3].Name()
+	far, near := b.launch("far", away), b.launch("near", b.other(away))
+	b.settle(far, near)
+	letPass(t, 3*time.Second) // the copies follow within two
+	b.must(b.server(away).Kill(within(t, 5*time.Second), lab.Agent))
+	for _, s := range b.l.Servers() {
+		b.must(s.Kill(within(t, 5*time.Second), lab.Etcd))
+		b.must(os.RemoveAll(s.Path(etcdData)))
+		b.must(s.Start(lab.Etcd))
+	}
+	out, err := b.l.Servers()[0].Exec(within(t, time.Minute), "holdfast-agent", "rebuild", "--yes", "--old-etcd-lost")
+	t.Logf("%s", out)
+	b.must(err)
+	_, err = b.p.UntilStatus(within(t, 20*time.Second), far, pb.VMStatus_VM_STATUS_LOST)
+	b.must(err)
+	b.isAt(near, b.other(away))
+	b.must(b.server(away).Start(lab.Agent))
+	b.isAt(far, away)
+	b.quiet(2*time.Second, far, near)
+	for _, vm := range []string{far, near} {
+		b.startedTimes(vm, 1)
+		b.booted(vm, 1)
+	}
+}
