@@ -66,12 +66,13 @@ func Pins(certs []*x509.Certificate) []string {
 	return slices.Compact(out)
 }
 
-// Successor returns the fingerprint of the CA that another one introduces among certs; "" if there is none.
-func Successor(certs []*x509.Certificate) string {
+// Introduced returns the fingerprints of the CAs that another one introduces among certs, sorted.
+func Introduced(certs []*x509.Certificate) []string {
+	var out []*x509.Certificate
 	for _, c := range certs {
-		if !bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId) && len(c.AuthorityKeyId) > 0 {
-			return PinOf(c)
+		if len(c.AuthorityKeyId) > 0 && !bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId) {
+			out = append(out, c)
 		}
 	}
-	return ""
+	return Pins(out)
 }
