@@ -79,6 +79,8 @@ type Edges struct {
 	Ready func(ctx context.Context) error
 	// LeaderWork runs while this agent leads, besides the leader's own loop; nil: none.
 	LeaderWork func(ctx context.Context, l Leadership) error
+	// Decided is told of each decision of the leader once it is carried out; nil: nobody is. It must not wait.
+	Decided func(plan.Action)
 	// Shared lets agents in one process fold the pool's changes together; nil for one alone.
 	Shared *store.Shared
 	// Rules take the place of the agent's own: zero, but in tests that show what each rule is for.
@@ -206,7 +208,7 @@ func (a *Agent) ID() pool.Session {
 // Allows implements local.Session.
 func (a *Agent) Allows(now pool.Instant) bool {
 	s := a.current()
-	return s != nil && a.e.Rules.Failsafe.Real().Starts(s.Allows(now), a.keeper != nil && a.keeper.Prolonged(now))
+	return s != nil && a.rules().Starts(s.Allows(now), a.keeper != nil && a.keeper.Prolonged(now))
 }
 
 func (a *Agent) current() *lease.Session {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 
+	"github.com/holdfast-ha/holdfast/agent/failsafe"
 	"github.com/holdfast-ha/holdfast/pkg/lease"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -20,6 +21,9 @@ func (a *Agent) newCandidate(session *lease.Session) *lease.Candidate {
 	})
 }
 
+// rules are those of the failsafe.
+func (a *Agent) rules() failsafe.Rules { return a.e.Rules.Failsafe.Real() }
+
 // bound reports whether a promise forbids this agent to act as leader at now.
 func (a *Agent) bound(now pool.Instant) bool {
 	_, bound := a.promises.Bound(now)
@@ -34,7 +38,7 @@ func (a *Agent) mayLead(context.Context) bool {
 	}
 	snap := a.Snapshot()
 	s, ok := snap.Servers.Get(a.cfg.Server)
-	if !ok || !snap.Roster.Lets(a.cfg.Server) {
+	if !ok || !a.rules().Leads(snap.Roster, a.cfg.Server) {
 		return false
 	}
 	// Who leads already was elected before there was a roster, and so before anybody could be asked for a promise.
@@ -65,7 +69,7 @@ func (a *Agent) rosterGone(snap *pool.Snapshot) bool {
 		a.goneSince = now
 	}
 	known, _ := a.book.Known()
-	return now.Before(a.goneSince.Add(a.promises.Lasts(a.timing(), known.Watchdog)))
+	return now.Before(a.goneSince.Add(a.rules().Anew(a.promises.Lasts(a.timing(), known.Watchdog))))
 }
 
 // leading reports whether this agent leads.

@@ -25,6 +25,7 @@ func (a *Agent) newFailsafe() {
 		a.keeper = failsafe.NewKeeper(failsafe.Config{Server: a.cfg.Server, Clock: a.e.Clock, Asker: a.e.Asker, Guard: a.e.Guard, Book: book,
 			Trouble: a.trouble, Timing: a.timing, StopTime: a.stopTime, Ended: a.outages.add, Rules: a.e.Rules.Failsafe, Log: a.e.Log})
 	}
+	a.data.leads = a.rules().Leads
 	a.data.bound = func() bool {
 		_, bound := a.promises.Bound(a.e.Clock.Now())
 		return bound

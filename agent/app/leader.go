@@ -16,7 +16,7 @@ var _ leader.Pool = (*data)(nil)
 
 // newLeader makes the loop that leads while the candidate holds the office.
 func (a *Agent) newLeader(c *lease.Candidate) *leader.Leader {
-	l := leader.New(leader.Config{Clock: a.e.Clock, Office: c, Pool: a.data, Fencer: a.e.Fencer, Hearing: a.newHearing(), Plan: a.e.Rules.Plan, BoundUntil: a.boundUntil, Log: a.e.Log})
+	l := leader.New(leader.Config{Clock: a.e.Clock, Office: c, Pool: a.data, Fencer: a.e.Fencer, Hearing: a.newHearing(), Plan: a.e.Rules.Plan, Decided: a.e.Decided, BoundUntil: a.boundUntil, Log: a.e.Log})
 	c.Subscribe(l.Wake())
 	a.data.mirror.Subscribe(l.Wake())
 	return l
@@ -39,7 +39,7 @@ func (d *data) Commit(ctx context.Context, office pool.Leader, changes []pool.Ch
 	for len(changes) > 0 {
 		n := slices.IndexFunc(changes, func(c pool.Change) bool { return c.Roster != nil })
 		switch {
-		case d.bound() || !roster.Lets(d.server):
+		case d.bound() || !d.leads(roster, d.server):
 			errs = append(errs, fmt.Errorf("not free to lead: %w", pool.ErrLostLeadership))
 			n = 1
 		case n == 0:

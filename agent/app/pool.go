@@ -26,6 +26,8 @@ type data struct {
 
 	// bound reports whether a promise forbids to write as leader.
 	bound func() bool
+	// leads reports whether a roster lets this server lead.
+	leads func(pool.Roster, pool.ServerID) bool
 
 	mu      sync.Mutex
 	counter uint64

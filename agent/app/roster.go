@@ -20,7 +20,7 @@ func (a *Agent) confirmLead(ctx context.Context) (bool, error) {
 	case !ok:
 		return true, nil
 	}
-	if _, waits := a.waits(); waits || !r.InForce(a.cfg.Server) {
+	if _, waits := a.waits(); waits || !a.rules().Leads(r, a.cfg.Server) {
 		return false, nil
 	}
 	return true, nil

@@ -23,6 +23,11 @@ type Rules struct {
 	// Starts reports whether VMs may be started and resumed: lease says whether the lease permits it, promised whether
 	// promises let VMs run on.
 	Starts func(lease, promised bool) bool
+	// Leads reports whether a roster lets self act as leader.
+	Leads func(r pool.Roster, self pool.ServerID) bool
+	// Anew returns for how long nobody acts as leader after the roster was deleted: hold is the longest promise that
+	// anybody on it may have given.
+	Anew func(hold time.Duration) time.Duration
 }
 
 // Promise is what an agent has promised.
@@ -51,6 +56,8 @@ func wait(hold time.Duration) time.Duration { return hold }
 
 func starts(lease, _ bool) bool { return lease }
 
+func leads(r pool.Roster, self pool.ServerID) bool { return r.Lets(self) }
+
 // Real returns r with the real rule in the place of each nil one.
 func (r Rules) Real() Rules {
 	if r.Asked == nil {
@@ -67,6 +74,12 @@ func (r Rules) Real() Rules {
 	}
 	if r.Starts == nil {
 		r.Starts = starts
+	}
+	if r.Leads == nil {
+		r.Leads = leads
+	}
+	if r.Anew == nil {
+		r.Anew = wait
 	}
 	return r
 }

@@ -63,6 +63,8 @@ type Config struct {
 	Hearing Hearing
 	// Plan takes the place of plan.Plan; nil, but in tests that show what each of its rules is for.
 	Plan func(plan.Input) plan.Result
+	// Decided is told of each action once it is carried out; nil: nobody is. It must not wait.
+	Decided func(plan.Action)
 	// BoundUntil is until when a promise keeps this agent from acting as leader; 0, or nil: none does. The Office says so
 	// too; this only tells when to look again.
 	BoundUntil func() pool.Instant
@@ -316,6 +318,9 @@ func (l *Leader) round(ctx context.Context, ready []plan.Action, applied map[str
 		case err == nil:
 			applied[a.Key] = true
 			l.announced = l.announced || a.Kind == announce
+			if l.cfg.Decided != nil {
+				l.cfg.Decided(a)
+			}
 			l.cfg.Log.Info("decided", "action", a.Kind, "vm", a.VM, "server", a.Server, "reason", a.Why, "leader_revision", l.office.Revision)
 		case errors.Is(err, pool.ErrLostLeadership):
 			return idle, false

@@ -64,6 +64,7 @@ func (c *agents) StartAgent(s *world.Server, p *vtime.Proc) {
 		Capacity: a.hyper.Capacity, Fencer: s.Fencer(p), Reach: &peers{a}, Servers: &peers{a}, Peers: &peers{a}, Asker: &peers{a}, Roster: &rosterMemory{s, p}, Definitions: definitions{},
 		CanLoseOne: func(context.Context) error { return c.p.canLoseOne() },
 		Voter:      func() bool { return slices.Contains(c.p.Etcd.Voters(), s.Name) },
+		Decided:    c.p.decided,
 		Shared:     c.p.shared,
 		Log:        c.p.logger(p),
 	}

@@ -109,19 +109,23 @@ func (b *bounds) elected() {
 // leaving reports whether a server's session may just be outliving its agent's planned stop.
 func (b *bounds) leaving(server string) bool { return b.p.Now() < b.left[server] }
 
-// lights notes moments at which no server has an agent that has worked for longer than a lease lives: leaders that begin
-// then take the pool for one that was switched on, and give servers time to boot.
+// lights notes moments at which no server has an agent that has worked, and reached etcd, for longer than a lease lives:
+// leaders that begin then have seen no session live, take the pool for one that was switched on, and give servers time to
+// boot. A session that outlived its agent's planned stop is an ordinary one once its agent has worked again for that long.
 func (b *bounds) lights() {
 	dark := true
 	for _, s := range b.p.World.Servers() {
 		a := s.Agent()
-		if a != nil && a.Hung() {
+		if a != nil && (a.Hung() || !b.p.Etcd.Reaches(s.Name)) {
 			a = nil
 		}
 		if w := b.watch[s.Name]; w.agent != a {
 			b.watch[s.Name] = working{a, b.p.Now()}
 		}
 		w := b.watch[s.Name]
+		if a != nil && !b.p.unable(s.Name) && b.p.Now()-w.since > 2*b.p.File.Pool.LeaseTTL {
+			delete(b.left, s.Name)
+		}
 		dark = dark && (a == nil || w.since > 0 && b.p.Now()-w.since < 2*b.p.File.Pool.LeaseTTL)
 	}
 	if dark {

@@ -57,7 +57,8 @@ func (c *Checker) ending(snap *pool.Snapshot, view *plan.View, vm pool.VM) {
 			c.broken(5, "%s is wanted %s, yet executes on %s, reported %s without a reason", vm.ID, vm.Desired, at[0], status)
 		}
 	case !wanted:
-		if status != plan.VMStopped && (status != plan.VMStopping || !c.stillStopping(snap)) && (status != plan.VMLost || reason == "") {
+		if status != plan.VMStopped && (status != plan.VMStopping || !c.stillStopping(snap)) && (status != plan.VMLost || reason == "") &&
+			(status != plan.VMWaiting || reason == "" || !c.away(snap, vm.ID)) {
 			c.broken(5, "%s is wanted %s and reported %s (%s)", vm.ID, vm.Desired, status, reason)
 		}
 	case status == plan.VMLost && !snap.Protected(vm):
@@ -67,6 +68,14 @@ func (c *Checker) ending(snap *pool.Snapshot, view *plan.View, vm pool.VM) {
 	case reason == "" && (status != plan.VMStarting || im.StartFails == 0 && len(im.Copies()) == 0):
 		c.broken(5, "%s is wanted running, executes nowhere, and is reported %s without a reason", vm.ID, status)
 	}
+}
+
+// away reports whether the server that a VM's claim names is lost, or has trouble that keeps its agent from seeing that
+// nothing is left of it: the claim waits for that.
+func (c *Checker) away(snap *pool.Snapshot, id pool.VMID) bool {
+	claim, _ := snap.Claims.Get(id)
+	return claim.Phase.Owned() && !snap.Alive(claim.Server, claim.Session) &&
+		(!snap.Members.Has(claim.Server) || c.p.unable(string(claim.Server)))
 }
 
 // stillStopping reports whether a guest that was asked to stop by the latest command may not have been forced yet.

@@ -49,6 +49,8 @@ type Pool struct {
 	answered Answer
 	// learners are the servers with a member of the embedded etcd that does not vote.
 	learners map[string]bool
+	// listeners are told of the leaders' decisions.
+	listeners []func(plan.Action)
 	// onStep runs after every event of a play.
 	onStep func() error
 	tamper Tamper
@@ -107,6 +109,16 @@ func (p *Pool) Snapshot() *pool.Snapshot { return p.truth.snapshot() }
 
 // OnChange calls f after every commit to etcd from now on.
 func (p *Pool) OnChange(f func(Change)) { p.truth.observers = append(p.truth.observers, f) }
+
+// OnDecision calls f for each decision of a leader that was carried out, from now on.
+func (p *Pool) OnDecision(f func(plan.Action)) { p.listeners = append(p.listeners, f) }
+
+// decided tells of a decision.
+func (p *Pool) decided(a plan.Action) {
+	for _, f := range p.listeners {
+		f(a)
+	}
+}
 
 // Now returns the virtual time since time 0.
 func (p *Pool) Now() time.Duration { return p.trace.since() }

@@ -22,15 +22,17 @@ type Coverage struct {
 	Phases, VMs, Servers map[string]int
 	// Proofs by which servers were fenced.
 	Proofs map[string]int
+	// Decisions of the leaders that were carried out, by kind.
+	Decisions map[string]int
 }
 
 func newCoverage() *Coverage {
 	return &Coverage{Faults: map[string]int{}, Commands: map[string]int{}, Phases: map[string]int{}, VMs: map[string]int{},
-		Servers: map[string]int{}, Proofs: map[string]int{}}
+		Servers: map[string]int{}, Proofs: map[string]int{}, Decisions: map[string]int{}}
 }
 
 func (c *Coverage) tables() []map[string]int {
-	return []map[string]int{c.Faults, c.Commands, c.Phases, c.VMs, c.Servers, c.Proofs}
+	return []map[string]int{c.Faults, c.Commands, c.Phases, c.VMs, c.Servers, c.Proofs, c.Decisions}
 }
 
 func (c *Coverage) add(o *Coverage) {
@@ -58,6 +60,7 @@ func (c *Coverage) statements(f *scenario.File, skipped []int) {
 func (c *Coverage) watch(p *sim.Pool) {
 	vms := map[pool.VMID]string{}
 	servers := map[pool.ServerID]string{}
+	p.OnDecision(func(a plan.Action) { c.Decisions[string(a.Kind)]++ })
 	p.OnChange(func(k sim.Change) {
 		for id := range k.After.Claims.ChangedSince(k.Before.Claims) {
 			if now, ok := k.After.Claims.Get(id); ok {
@@ -111,7 +114,7 @@ type Report struct {
 func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "%d runs, %.1f virtual hours, %d events, %d failures, %d set-ups that did not settle\n",
 		r.Runs, r.Virtual.Hours(), r.Events, len(r.Found), r.Unsettled)
-	for i, name := range []string{"faults", "commands", "claims", "VMs", "servers", "fenced by"} {
+	for i, name := range []string{"faults", "commands", "claims", "VMs", "servers", "fenced by", "decisions"} {
 		t := r.tables()[i]
 		var words []string
 		for _, k := range slices.Sorted(maps.Keys(t)) {

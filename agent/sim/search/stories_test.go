@@ -128,6 +128,22 @@ func newcomer(n uint64) string {
 		"at %[1]v cut s1 etcd\nat %[1]v cut s2 etcd\nat %[1]v cut s3 etcd\nat 60s heal all\n", cut)
 }
 
+// endedRoster: s4 joins while s2 can read nothing, so that it may not lead yet, and runs a VM on by promises of those three that
+// may. They lose power. s5, which had left the roster, comes back, and an operator says truly that the three are off.
+func endedRoster(n uint64) string {
+	off := 26400*time.Millisecond + time.Duration(n%16)*110*time.Millisecond
+	text := "servers s1 s2 s3\nserver s4 up=no boot-delay=100ms\nserver s5 boot-delay=100ms\nleader s1\nvm a on=s1 state=stopped require=s4,s5\n" +
+		"at 2s power off s5\nat 14s etcd freeze s2\nat 14200ms power on s4\nat 15500ms start a\n" +
+		"at 17s cut s1 etcd\nat 17s cut s2 etcd\nat 17s cut s3 etcd\nat 17s cut s4 etcd\nat 18s power on s5\n"
+	for i := range 3 {
+		text += fmt.Sprintf("at %v power off s%d\n", off, i+1)
+	}
+	for i := range 3 {
+		text += fmt.Sprintf("at %v confirm-fenced s%d\n", off+time.Duration(100*(i+1))*time.Millisecond, i+1)
+	}
+	return text
+}
+
 // ending is about when the copy of a VM of 256 MB ends that begins at 3 s, moved on a little with each run.
 func ending(n uint64) time.Duration {
 	return 5500*time.Millisecond + time.Duration(n)*12*time.Millisecond

@@ -54,6 +54,21 @@ var ofFailsafe = []mutant{
 				return res
 			}
 		})},
+	{name: "failsafe: a pending server may lead", alone: true, runs: 300,
+		story: newcomer,
+		tamper: failsafes(failsafe.Rules{Leads: func(r pool.Roster, self pool.ServerID) bool { return r.Revision == 0 || r.Standing[self] != 0 }}).
+			And(plans(func(in *plan.Input) {
+				s := *in.Snapshot
+				if _, on := s.Roster.Standing[in.Leader.Server]; !on {
+					return
+				}
+				s.Roster.Standing = maps.Clone(s.Roster.Standing)
+				s.Roster.Standing[in.Leader.Server] = pool.StandingInForce
+				in.Snapshot = &s
+			}))},
+	{name: "failsafe: somebody leads at once when confirm-fenced has ended the roster", alone: true, runs: 100,
+		story:  endedRoster,
+		tamper: failsafes(failsafe.Rules{Anew: func(time.Duration) time.Duration { return 0 }})},
 	{name: "failsafe: a roster in force that nobody has acknowledged", alone: true, runs: 300,
 		story: newcomer,
 		tamper: plans(func(in *plan.Input) {
