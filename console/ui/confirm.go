@@ -261,8 +261,7 @@ func (c *confirm) key(m *Model, k Key) {
 	switch c.stop() {
 	case "option":
 		if k.Name == " " {
-			c.option = !c.option
-			c.askPlan(m)
+			c.choose(m, !c.option)
 		}
 	case "why":
 		c.why.key(k)

@@ -87,7 +87,7 @@ func (m *Model) capacityFact() fact {
 	if conf := m.shown().Config(); !conf.GetHa() || conf.GetFrozen() {
 		return fact{"N+1 n/a", dim, 0}
 	}
-	if c == nil || m.stale() {
+	if c == nil || m.stale() || m.freshness() == feed.EtcdLost {
 		return fact{"N+1 unknown", busy, 0} // never a verdict from the past
 	}
 	switch c.GetVerdict() {

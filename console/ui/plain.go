@@ -21,6 +21,8 @@ type Plain struct {
 	notice string
 	told   dialog
 	step   int
+	// awaits is the dialog whose answer from the pool is on its way; decided the one whose option was chosen.
+	awaits, decided dialog
 }
 
 // NewPlain wraps a model.
@@ -88,11 +90,31 @@ func (p *Plain) news() {
 		p.say("%s", m.notice)
 	}
 	if d := m.top(); d != p.told {
-		p.told, p.step = d, 0
+		if awaitsAnswer(d) {
+			if p.awaits != d {
+				p.awaits = d
+				p.say("asking the pool's planner ...")
+			}
+			return
+		}
+		p.told, p.step, p.awaits = d, 0, nil
 		if d != nil {
 			p.present(d)
 		}
 	}
+}
+
+// awaitsAnswer reports whether what a dialog has to tell is still asked for.
+func awaitsAnswer(d dialog) bool {
+	switch d := d.(type) {
+	case *confirm:
+		return d.plan != nil && d.planned.err == nil && (!d.planned.ready || d.planned.asked)
+	case *loss:
+		return d.reply == nil && d.err == nil
+	case *incidentPage:
+		return d.reply == nil && d.err == nil
+	}
+	return false
 }
 
 // events says each event once; of what was there at the beginning only the last.
@@ -138,7 +160,12 @@ func (p *Plain) text(l lines) {
 
 // ask asks for the next field of a confirmation, or for the choice at its end.
 func (p *Plain) ask(d *confirm) {
+	if p.decided == dialog(d) && d.stops()[p.step] == "option" {
+		p.step++
+	}
 	switch d.stops()[p.step] {
+	case "option":
+		p.say("%s? 1 no, 2 yes:", d.plan.choice())
 	case "why":
 		p.say("reason:")
 	case "typed":
@@ -156,6 +183,14 @@ func (p *Plain) ask(d *confirm) {
 func (p *Plain) typed(line string) {
 	m := p.m
 	m.lastKey = m.now
+	if d := m.top(); d != nil && d != p.told {
+		if line == "" || line == "0" {
+			m.close()
+			return
+		}
+		p.say("the answer is on its way (an empty line leaves)")
+		return
+	}
 	switch d := m.top().(type) {
 	case nil:
 		if line == "" {
@@ -182,6 +217,13 @@ func (p *Plain) typed(line string) {
 
 func (p *Plain) answer(d *confirm, line string) {
 	switch d.stops()[p.step] {
+	case "option":
+		p.decided = d
+		if line == "2" { // another plan, which is read out when it has come
+			p.told = nil
+			d.choose(p.m, true)
+			return
+		}
 	case "why":
 		d.why.set(line)
 	case "typed":

@@ -46,6 +46,12 @@ func (c *confirm) askPlan(m *Model) {
 	m.ask(c.topic(), c.plan.request(c.option))
 }
 
+// choose switches the dialog's option, which makes another plan: to be read, but no change behind anybody's back.
+func (c *confirm) choose(m *Model, on bool) {
+	c.option, c.everReady, c.changed, c.before = on, false, false, nil
+	c.askPlan(m)
+}
+
 // answer takes the plan. What it demands may make the confirmation heavier.
 func (c *confirm) answer(m *Model, a Answer) {
 	c.planned.asked, c.planned.err = false, a.Err

@@ -355,3 +355,45 @@ func TestClosingSaysWhichOperationsGoOn(t *testing.T) {
 		t.Errorf("%q in a pool at rest", got)
 	}
 }
+
+func TestPlainReadsAPlanOutWhenItHasCome(t *testing.T) {
+	b := troubled(t)
+	b.held = true
+	p := NewPlain(b.m)
+	heard := func(want ...string) {
+		t.Helper()
+		got := strings.Join(p.Lines(), "\n")
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("not said: %q; said:\n%s", w, got)
+			}
+		}
+	}
+	plan := func(option bool) {
+		t.Helper()
+		r := cannedPlan()
+		if option {
+			r.Moves[2].How = pb.LeaveBy_LEAVE_BY_RESTART
+		}
+		p.Take(Answer{Session: 1, At: b.now, Topic: "plan maintenance enter [hv-02]", Message: r})
+	}
+	p.Take(Typed("maintenance enter hv-02"))
+	heard("asking the pool's planner")
+	p.Take(Typed("2"))
+	heard("the answer is on its way")
+	plan(false)
+	heard("-- Maintenance of hv-02", "gpu-1", "stop VMs that cannot move live, and start them elsewhere? 1 no, 2 yes:")
+	p.Take(Typed("2"))
+	heard("asking the pool's planner")
+	plan(true)
+	heard("1 restart elsewhere", "reason:")
+	p.Take(Typed("power supply"))
+	heard("type hv-02 to enable it:")
+	p.Take(Typed("hv-02"))
+	heard("1 leave, 2 Maintenance of")
+	p.Take(Typed("2"))
+	b.take()
+	if r, ok := b.one().Request.(*pb.EnterMaintenanceRequest); !ok || !r.GetRestartUnmovable() || r.GetWhy() != "power supply" {
+		t.Errorf("sent %v", b.sent)
+	}
+}
