@@ -41,6 +41,8 @@ type Checker struct {
 	// perhapsRemoved are those whose removal was asked for and not answered.
 	perhapsRemoved map[pool.VMID]bool
 	bounds         *bounds
+	// strange are the VMs and servers whose keys somebody wrote who is no agent.
+	strange map[string]bool
 	// latest is when the latest fault or command was; line is the line of the latest statement.
 	latest time.Duration
 	line   int
@@ -49,7 +51,7 @@ type Checker struct {
 // NewChecker starts watching a settled pool.
 func NewChecker(p *Pool) *Checker {
 	c := &Checker{p: p, touched: map[pool.VMID]bool{}, asked: map[string]map[string]bool{}, known: map[pool.VMID]bool{},
-		perhapsRemoved: map[pool.VMID]bool{}}
+		perhapsRemoved: map[pool.VMID]bool{}, strange: map[string]bool{}}
 	for _, v := range p.File.VMs {
 		c.known[v.ID] = true
 	}
@@ -107,6 +109,10 @@ func (c *Checker) change(k Change) {
 	if k.By == "set-up" {
 		return
 	}
+	if k.By == stranger {
+		c.wrote(k)
+		return
+	}
 	for id := range k.After.Claims.ChangedSince(k.Before.Claims) {
 		was, had := k.Before.Claims.Get(id)
 		now, has := k.After.Claims.Get(id)
@@ -115,7 +121,21 @@ func (c *Checker) change(k Change) {
 	c.intent(k)
 }
 
+// wrote notes what a stranger wrote. What invariants 2 and 3 say of the claims of those VMs, and of proofs about those
+// servers' sessions, is the word of Holdfast's own writers; that no guest executes twice holds for strangers too.
+func (c *Checker) wrote(k Change) {
+	for id := range k.After.Claims.ChangedSince(k.Before.Claims) {
+		c.strange["vm "+string(id)] = true
+	}
+	for id := range k.After.Members.ChangedSince(k.Before.Members) {
+		c.strange["server "+string(id)] = true
+	}
+}
+
 func (c *Checker) claim(k Change, id pool.VMID, was, now pool.Claim, had, has bool) {
+	if c.strange["vm "+string(id)] {
+		return
+	}
 	assigned := has && now.Phase == pool.PhaseAssigned && (was.Phase != pool.PhaseAssigned || was.Server != now.Server || was.Session != now.Session || was.Epoch != now.Epoch)
 	byLeader := leaderWrite(k)
 	if assigned && had && !byLeader {
@@ -184,7 +204,7 @@ func (c *Checker) taken(k Change, id pool.VMID, was pool.Claim) {
 	case f.Proof == pool.ProofConfirmed: // whoever confirmed it answers for it
 	case f.Proof == pool.ProofPower:
 		c.broken(2, "%s was taken from %s by proof of %s while it executes there", id, was.Server, f.Proof)
-	case guard != nil && !guard.Hung():
+	case guard != nil && !guard.Hung() && !c.strange["server "+string(was.Server)]:
 		c.broken(2, "%s was taken from %s by proof of %s while it executes there, though its guard works", id, was.Server, f.Proof)
 	}
 }

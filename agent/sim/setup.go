@@ -47,10 +47,12 @@ type Pool struct {
 	lastLeader string
 	// answered is the latest operator command's answer.
 	answered Answer
-	// learners are the servers with a member of the embedded etcd that does not vote.
-	learners map[string]bool
 	// listeners are told of the leaders' decisions.
 	listeners []func(plan.Action)
+	// learners are the servers with a member of the embedded etcd that does not vote.
+	learners map[string]bool
+	// earlier are claims before their owners changed last, for rollbackClaim.
+	earlier map[pool.VMID]pool.Claim
 	// onStep runs after every event of a play.
 	onStep func() error
 	tamper Tamper
@@ -98,6 +100,7 @@ func NewPool(f *scenario.File, seed uint64, sink func(Line), hire func(*Pool) Cr
 		}
 		p.tellChange(c)
 	})
+	p.rememberClaims()
 	return p, nil
 }
 

@@ -116,6 +116,11 @@ after 1s heal all
 after 1s etcd down
 after 1s etcd up
 after 1s etcd freeze s1
+after 1s etcd delete claim web
+after 1s etcd forge claim web s2
+after 1s etcd rollback claim web
+after 1s etcd delete member s2
+after 1s etcd revoke lease s2
 after 1s etcd thaw s1
 after 1s agent kill s1
 after 1s agent start s1

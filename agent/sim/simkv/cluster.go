@@ -89,6 +89,21 @@ func (c *Cluster) Seed(ops []kv.Op) pool.Revision {
 	return c.state.rev
 }
 
+// Write writes ops as one revision, in no time, for somebody who is no agent.
+func (c *Cluster) Write(by string, ops []kv.Op) {
+	c.write(Commit{By: by, Txn: kv.Txn{Then: ops}})
+}
+
+// Revoke ends a lease and deletes its keys, for somebody who is no agent; false if there is no such lease.
+func (c *Cluster) Revoke(by string, id kv.LeaseID) bool {
+	l := c.leases[id]
+	if l == nil {
+		return false
+	}
+	c.revoke(l, by)
+	return true
+}
+
 // SeedLease grants a lease in no time: for set-up.
 func (c *Cluster) SeedLease(ttl time.Duration) kv.LeaseID { return c.grant(ttl) }
 
