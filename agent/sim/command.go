@@ -21,6 +21,10 @@ type Answer struct {
 	// Err is why it was refused or failed; nil if it was accepted.
 	Err       error
 	Operation pool.OperationID
+	// latest is the latest operation, which a later command may have made none after.
+	latest pool.OperationID
+	// ended says of a command that makes no operation, but takes a while, whether it has come to its end; nil for others.
+	ended func() bool
 }
 
 // command has an agent that reaches etcd carry out an operator command, and runs until it has answered. What
@@ -34,14 +38,18 @@ func (p *Pool) command(st scenario.Statement) error {
 		p.World.AddVM(st.New.Sim)
 	}
 	st, only := p.simSettings(st)
-	st.Operation = string(p.answered.Operation)
-	p.answered = Answer{Given: true}
+	st.Operation = string(p.answered.latest)
+	p.answered = Answer{Given: true, latest: p.answered.latest}
 	if only {
 		return nil
 	}
 	p.trace.add("operator: %s", st.Text)
 	if st.Verb == "shutdown" || st.Verb == "reboot" {
-		p.World.Server(st.Server).GoDown(st.Verb == "reboot")
+		s, reboot := p.World.Server(st.Server), st.Verb == "reboot"
+		boot := s.BootID()
+		p.answered.latest = ""
+		p.answered.ended = func() bool { return !s.Powered() || reboot && s.BootID() != boot && s.Booted() }
+		s.GoDown(reboot)
 		p.version++
 		return nil
 	}
@@ -61,6 +69,9 @@ func (p *Pool) command(st scenario.Statement) error {
 	}
 	if !answered {
 		p.answered.Err = fmt.Errorf("no answer within %v: %w", commandLimit, pool.ErrOutcomeUnknown)
+	}
+	if op := p.answered.Operation; op != "" {
+		p.answered.latest = op
 	}
 	if p.answered.Err != nil {
 		p.trace.add("refused: %v", p.answered.Err)

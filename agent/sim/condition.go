@@ -215,14 +215,22 @@ func (p *Pool) answerTerm(t scenario.Term) verdict {
 		ok := t.Test == scenario.AnswerRefused && p.says(why, t.Text)
 		return verdict{ok: ok, seen: fmt.Sprintf("the command was refused: %s", why)}
 	}
-	if p.answered.Operation == "" {
-		return verdict{ok: false, seen: "the latest command made no operation"}
+	switch {
+	case p.answered.Err != nil && t.Test == scenario.OperationFailed: // whoever asks cannot tell where it was refused
+		why, _ := p.refusal()
+		return verdict{ok: p.says(why, t.Text), seen: fmt.Sprintf("the command was refused: %s", why)}
+	case p.answered.Err != nil:
+		return verdict{ok: false, seen: fmt.Sprintf("the command was refused: %v", p.answered.Err)}
+	case p.answered.latest == "":
+		done := p.answered.ended == nil || p.answered.ended()
+		return verdict{ok: done && t.Test == scenario.OperationDone,
+			seen: fmt.Sprintf("the command made no operation; it has ended: %v", done)}
 	}
 	r := p.reporter()
 	if r == nil {
 		return verdict{ok: false, seen: "no agent answers"}
 	}
-	op, ok := r.snap.Operations.Get(p.answered.Operation)
+	op, ok := r.snap.Operations.Get(p.answered.latest)
 	if !ok {
 		return verdict{ok: false, seen: "the operation is not known"}
 	}

@@ -29,6 +29,14 @@ func TestWhatAgentsReportGetsTheTimeOfAnAnswer(t *testing.T) {
 	plays(t, three+"at 5s stop web\nafter 1s expect operation done\n", "expected operation done")
 }
 
+func TestTheLatestOperationIsNotTheLatestCommand(t *testing.T) {
+	const three = "servers s1 s2 s3\nvm web on=s1\nvm db on=s1 require=s1\n"
+	plays(t, three+"at 5s migrate web s2\nat 6s set web priority=low\nexpect not operation done\nby 60s expect operation done\nexpect web running on s2\n", "")
+	plays(t, three+"at 5s migrate db s2\nexpect refused and operation failed \"require\" and not operation done\n", "")
+	plays(t, three+"at 5s inbound-lock on s2\nexpect accepted and operation done\n", "")
+	plays(t, three+"at 5s reboot s2\nexpect accepted and not operation done\nby 60s expect operation done\nby 61s expect s2 up\nat 70s shutdown s2\nby 90s expect operation done\nexpect s2 off\n", "")
+}
+
 func TestAFaultWithNothingToBefallDoesNothing(t *testing.T) {
 	plays(t, "servers s1 s2\nvm web on=s1 state=stopped\nat 5s vm crash web\nat 6s guest panic web\nat 7s guest shutdown web\nhold 5s web stopped\nexpect web starts = 0\n", "")
 }
