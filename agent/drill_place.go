@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-ha/holdfast/agent/drill"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/virt"
@@ -42,10 +44,28 @@ func (drillPlace) EndAgent() {
 	time.AfterFunc(answerFirst, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }) // it cannot fail, and nobody is left to tell
 }
 
+// kvmVersion is the only version of KVM's interface that there ever was, and getKVMVersion how to ask for it
+// (linux/kvm.h).
+const (
+	kvmVersion    = 12
+	getKVMVersion = 0xae00
+)
+
+// hasKVM reports whether a device is KVM's; a file of that name alone is not.
+func hasKVM(device string) bool {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // nothing was written
+	version, err := unix.IoctlRetInt(int(f.Fd()), getKVMVersion)
+	return err == nil && version == kvmVersion
+}
+
 // thisMachine is what a canary is made for: this server's own kind, with KVM if it is there.
 func thisMachine() drill.Machine {
 	m := drill.Machine{Type: "qemu"}
-	if _, err := os.Stat("/dev/kvm"); err == nil {
+	if hasKVM("/dev/kvm") {
 		m.Type = "kvm"
 	}
 	switch runtime.GOARCH {

@@ -39,7 +39,7 @@ var definitionText = template.Must(template.New("canary").Parse(`<domain type='{
   <memory unit='MiB'>{{.MemoryMiB}}</memory>
   <vcpu>1</vcpu>
   <os>
-    <type{{with .Arch}} arch='{{.}}'{{end}}{{with .Machine}} machine='{{.}}'{{end}}>hvm</type>
+    <type{{with .Arch}} arch='{{.}}'{{end}}{{with .MachineType}} machine='{{.}}'{{end}}>hvm</type>
   </os>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
@@ -69,11 +69,11 @@ func Definition(vm pool.VMID, disk string, m Machine) (string, error) {
 	}
 	var b strings.Builder
 	err := definitionText.Execute(&b, struct {
-		Machine
-		VM        pool.VMID
-		Disk      string
-		MemoryMiB int
-	}{m, vm, disk, memoryMiB})
+		Type, Arch, MachineType string
+		VM                      pool.VMID
+		Disk                    string
+		MemoryMiB               int
+	}{m.Type, m.Arch, m.Machine, vm, disk, memoryMiB})
 	return b.String(), err
 }
 

@@ -131,6 +131,18 @@ func TestADrillDeletesNoDiskButOneThatADrillMade(t *testing.T) {
 	}
 }
 
+func TestADefinitionNamesTheMachineOrLeavesItToLibvirt(t *testing.T) {
+	for want, m := range map[string]drill.Machine{
+		"<type arch='x86_64' machine='q35'>hvm</type>": {Type: "kvm", Arch: "x86_64", Machine: "q35"},
+		"<type>hvm</type>": {Type: "kvm"},
+	} {
+		xml, err := drill.Definition(canary, "/srv/disk", m)
+		if err != nil || !strings.Contains(xml, want) || !strings.Contains(xml, "<domain type='kvm'>") {
+			t.Errorf("%v: no %s in %s", err, want, xml)
+		}
+	}
+}
+
 func TestADefinitionTakesNoFolderThatWouldBreakIt(t *testing.T) {
 	if _, err := drill.Definition(canary, "/srv/<x>/disk", drill.Machine{Type: "kvm"}); !errors.Is(err, pool.ErrInvalid) {
 		t.Errorf("error %v", err)
