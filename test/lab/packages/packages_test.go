@@ -103,7 +103,8 @@ func TestThePackageInstallsAndItsAgentFormsAPoolOnRealLibvirt(t *testing.T) {
 	r.run("dpkg", "-i", "/holdfast.deb")
 	for _, file := range []string{"/usr/bin/holdfast", "/usr/bin/holdfast-agent", "/usr/lib/systemd/system/holdfast-guard.service",
 		"/usr/share/man/man8/holdfast-agent.8.gz", "/usr/share/man/man1/holdfast.1.gz",
-		"/usr/share/bash-completion/completions/holdfast", "/usr/share/doc/holdfast/copyright"} {
+		"/usr/share/bash-completion/completions/holdfast", "/usr/share/bash-completion/completions/holdfast-agent", "/usr/share/doc/holdfast/copyright",
+		"/usr/share/man/man8/holdfast-agent-ca-rotate.8.gz", "/usr/share/holdfast/prometheus/rules.yml", "/usr/share/holdfast/prometheus/grafana.json"} {
 		if info, err := os.Stat(filepath.Join(r.dir, file)); err != nil || info.Size() == 0 {
 			t.Errorf("%s is not installed (%v)", file, err)
 		}
