@@ -96,7 +96,7 @@ func backupCommand(path *string) *cobra.Command {
 			if err := saved.Write(args[0], st); err != nil {
 				return err
 			}
-			cmd.Printf("Wrote pool %s as of revision %d (%d servers, %d VMs), from %s.\n", st.Pool, st.Revision, st.Servers.Len(), st.VMs.Len(), source)
+			r.say("Wrote pool %s as of revision %d (%d servers, %d VMs), from %s.", st.Pool, st.Revision, st.Servers.Len(), st.VMs.Len(), source)
 			return nil
 		},
 	}
@@ -361,26 +361,29 @@ func (r *rebuilder) leave(ctx context.Context, in rebuild.Input) error {
 	earlier := r.earlier(in)
 	for _, id := range order {
 		r.say("%s leaves the old life of the pool's data", id)
-		err := r.caller().Adopt(ctx, id, r.address(in, id), &pb.AdoptLifeRequest{From: in.Present[id].GetIncarnation(), To: in.Incarnation,
-			Earlier: earlier, Endpoints: endpoints})
-		if err != nil && !errors.Is(err, pool.ErrOutcomeUnknown) { // what came of that is seen when it is asked again
-			return err
-		}
-		if err := r.runsAnew(ctx, id, r.address(in, id), in); err != nil {
+		request := &pb.AdoptLifeRequest{From: in.Present[id].GetIncarnation(), To: in.Incarnation, Earlier: earlier, Endpoints: endpoints}
+		if err := r.runsAnew(ctx, id, r.address(in, id), in, request); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// runsAnew waits until a server's agent runs in the new life, and for a round of the failsafe.
-func (r *rebuilder) runsAnew(ctx context.Context, id pool.ServerID, address string, in rebuild.Input) error {
+// runsAnew asks a server to leave until its agent runs in the new life, and waits for a round of the failsafe. A server that
+// does not answer may just be starting anew: it follows by itself the ones that have left before.
+func (r *rebuilder) runsAnew(ctx context.Context, id pool.ServerID, address string, in rebuild.Input, request *pb.AdoptLifeRequest) error {
 	wctx, cancel := r.clock.WithTimeout(ctx, anewLimit)
 	defer cancel()
 	for {
 		a, err := r.caller().Ask(wctx, id, address, true)
 		if err == nil && a.Standing.GetIncarnation() == in.Incarnation {
 			break
+		}
+		if err == nil {
+			err = r.caller().Adopt(wctx, id, address, request)
+		}
+		if errors.Is(err, pool.ErrRefused) {
+			return err
 		}
 		if r.clock.Sleep(wctx, 100*time.Millisecond) != nil {
 			return errors.Join(fmt.Errorf("the agent of %s has not started anew in time: %w", id, pool.ErrUnavailable), err)
