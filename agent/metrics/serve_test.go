@@ -68,7 +68,12 @@ func TestACertificateIsJudgedAtEachScrapeAlsoOnAnOpenConnection(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- m.serveOn(ctx, tls.NewListener(raw, serving), admit, slog.New(slog.DiscardHandler)) }()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("serving ended with %v", err)
+		}
+	}()
 	asking := prometheus.Client(pki.ServerHost)
 	asking.NextProtos = []string{"http/1.1"}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: asking}}
