@@ -29,6 +29,9 @@ type Place interface {
 // diskSize is more than an empty disk needs.
 const diskSize = 1 << 20
 
+// diskMode lets QEMU open it as whichever user it runs, on whichever server: there is nothing in it.
+const diskMode = 0o666
+
 // memoryMiB is what a canary has: enough for firmware that finds nothing to boot.
 const memoryMiB = 32
 
@@ -100,7 +103,7 @@ func (f Files) Make(dir string, vm pool.VMID) (disk, xml string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("make the canary's disk: %w: %w", err, pool.ErrUnavailable)
 	}
-	if err = errors.Join(file.Truncate(diskSize), file.Close()); err != nil {
+	if err = errors.Join(file.Truncate(diskSize), file.Chmod(diskMode), file.Close()); err != nil {
 		return "", "", fmt.Errorf("make the canary's disk: %w", errors.Join(err, os.Remove(disk)))
 	}
 	return disk, xml, nil
