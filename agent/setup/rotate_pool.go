@@ -2,7 +2,9 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/etcd"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
@@ -36,12 +38,15 @@ func NewRotation(o RotationOptions) Rotation {
 	var known pool.Table[pool.ServerID, pool.Server]
 	r := Rotation{Clock: o.Clock, Voters: o.Voters, Say: o.Say}
 	r.Servers = func(ctx context.Context) ([]pool.ServerID, []string, error) {
-		snap, err := o.Store.Load(ctx, "")
-		if err != nil {
-			return nil, nil, err
-		}
-		seats, err := etcd.ListSeats(ctx, o.Store)
-		if err != nil {
+		var snap *pool.Snapshot
+		var seats []etcd.Seat
+		if err := patiently(ctx, o.Clock, func() (err error) {
+			if snap, err = o.Store.Load(ctx, ""); err != nil {
+				return err
+			}
+			seats, err = etcd.ListSeats(ctx, o.Store)
+			return err
+		}); err != nil {
 			return nil, nil, err
 		}
 		var witnesses []string
@@ -80,8 +85,25 @@ func NewRotation(o RotationOptions) Rotation {
 		wall := o.Clock.Wall()
 		event := pool.Event{ID: store.EventID(wall, pool.ServerID(o.Settings.Server), uint64(wall.Nanosecond())), At: wall, Kind: kind, //nolint:gosec // never negative
 			Server: pool.ServerID(o.Settings.Server), Actor: o.By, Text: text}
-		_, err := o.Store.Commit(ctx, kv.Txn{Then: []kv.Op{o.Store.Keys().PutEvent(event)}})
-		return err
+		return patiently(ctx, o.Clock, func() error {
+			_, err := o.Store.Commit(ctx, kv.Txn{Then: []kv.Op{o.Store.Keys().PutEvent(event)}})
+			return err
+		})
 	}
 	return r
+}
+
+// etcdLimit is for how long etcd may be out of reach: its members restart while the CA is exchanged, and with one of them
+// the etcd leader may.
+const etcdLimit = 15 * time.Second
+
+// patiently does what needs etcd again while nothing could be sent to it.
+func patiently(ctx context.Context, clk clock.Clock, do func() error) error {
+	limit := clk.Now().Add(etcdLimit)
+	for {
+		err := do()
+		if !errors.Is(err, pool.ErrUnavailable) || !clk.Now().Before(limit) || clk.Sleep(ctx, reloadPoll) != nil {
+			return err
+		}
+	}
 }
