@@ -160,6 +160,42 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+func TestAMemberThatIsBackIsAskedAtOnceThoughItsConnectionHadFailed(t *testing.T) {
+	s := newSite(t)
+	stop := s.serve("srv-2", &machine{inspect: api.Inspection{Missing: []string{"bridge br7"}}})
+	there, _ := s.shown().Servers.Get("srv-2")
+	p := s.peers("srv-1", &machine{})
+	ctx := within(t, 20*time.Second)
+	stop()
+	for range 4 { // the pause between attempts grows to a second
+		c, err := p.mesh("srv-2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Ping(ctx, &pb.PingRequest{}, grpc.WaitForReady(false)); err == nil {
+			t.Fatal("it is not off")
+		}
+	}
+	if _, err := p.Inspect(ctx, "srv-2", "<domain/>", nil); !errors.Is(err, pool.ErrUnavailable) {
+		t.Fatalf("off: %v", err)
+	}
+
+	lis, err := net.Listen("tcp", there.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer(rpc.ServerOptions(s.certificate("srv-2", pki.RoleServer).Server(true))...)
+	pb.RegisterMeshServiceServer(srv, NewServer("srv-2", "1.2.3", func() string { return life }, &machine{inspect: api.Inspection{Missing: []string{"bridge br7"}}}))
+	go srv.Serve(lis) //nolint:errcheck // ends with Stop
+	t.Cleanup(srv.Stop)
+	s.mu.Lock()
+	s.snapshot.Members = s.snapshot.Members.With("srv-2", pool.Member{Server: "srv-2"})
+	s.mu.Unlock()
+	if in, err := p.Inspect(ctx, "srv-2", "<domain/>", nil); err != nil || len(in.Missing) != 1 {
+		t.Errorf("back, and a member again: %+v, %v", in, err)
+	}
+}
+
 func TestServersAskEachOtherOverMutualTLS(t *testing.T) {
 	s := newSite(t)
 	found := api.FoundDomain{XML: "<domain/>", UUID: "u-1", Running: true, Persistent: true, Autostart: true, OwnedBy: "lab"}

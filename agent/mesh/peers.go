@@ -9,11 +9,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
 	"github.com/holdfast-ha/holdfast/pkg/wire"
@@ -64,7 +66,7 @@ func (p *Peers) Inspect(ctx context.Context, server pool.ServerID, xml string, n
 		in.Server = server
 		return in, err
 	}
-	c, err := p.mesh(server)
+	c, err := p.member(ctx, server)
 	if err != nil {
 		return api.Inspection{}, err
 	}
@@ -82,7 +84,7 @@ func (p *Peers) Lookup(ctx context.Context, server pool.ServerID, name string) (
 		d.Server = server
 		return d, ok, err
 	}
-	c, err := p.mesh(server)
+	c, err := p.member(ctx, server)
 	if err != nil {
 		return api.FoundDomain{}, false, err
 	}
@@ -131,6 +133,36 @@ func (p *Peers) mesh(server pool.ServerID) (pb.MeshServiceClient, error) {
 	}
 	p.conns[server] = conn{s.Address, cc}
 	return pb.NewMeshServiceClient(cc), nil
+}
+
+// memberPatience is for how long a member's connection is waited for: twice what its next attempt may take to begin.
+const memberPatience = 2 * time.Second
+
+// member returns the client for a server that somebody waits for. To one that is back, and a member of the pool again, the
+// connection may still be down from when it was away: it is made first, rather than its last failure reported.
+func (p *Peers) member(ctx context.Context, server pool.ServerID) (pb.MeshServiceClient, error) {
+	c, err := p.mesh(server)
+	if err != nil || !p.snapshot().Members.Has(server) {
+		return c, err
+	}
+	p.mu.Lock()
+	cc := p.conns[server].cc
+	p.mu.Unlock()
+	if cc == nil {
+		return c, nil // its address has just changed; the call says so
+	}
+	ctx, cancel := clock.Real().WithTimeout(ctx, memberPatience)
+	defer cancel()
+	cc.ResetConnectBackoff()
+	for state := cc.GetState(); state != connectivity.Ready && state != connectivity.Shutdown; state = cc.GetState() {
+		if state == connectivity.Idle {
+			cc.Connect()
+		}
+		if !cc.WaitForStateChange(ctx, state) {
+			break // the call tells why
+		}
+	}
+	return c, nil
 }
 
 // reconnect tries soon and often: a peer that is back should be heard within a second.
