@@ -130,7 +130,8 @@ func (c *Client) attempt(ctx context.Context, i int, limit time.Duration, method
 func judge(ctx context.Context, method string, sent bool, err error) (again bool, _ error) {
 	code, handler := status.Code(err), fromHandler(err)
 	switch {
-	case handler:
+	// A handler whose time ran out may have been in the middle of a change, whether its word of that or the limit here is first.
+	case handler && (IsRead(method) || code != codes.DeadlineExceeded && code != codes.Canceled):
 		return code == codes.Unavailable, FromStatus(err)
 	case !sent && code == codes.Unavailable:
 		return true, errors.New(plainCause(status.Convert(err).Message()))

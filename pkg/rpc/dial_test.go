@@ -199,6 +199,19 @@ func TestAWriteThatIsNotAnsweredInTimeIsUnknown(t *testing.T) {
 	}
 }
 
+func TestAWriteWhoseHandlerRanOutOfTimeIsUnknown(t *testing.T) {
+	a, other := startAgent(t), startAgent(t)
+	a.write = func(context.Context) error { return context.DeadlineExceeded } // it tells so before the caller's own limit
+	c := dial(t, quick, a.address, other.address)
+	_, err := pb.NewPoolServiceClient(c).SetFreeze(t.Context(), &pb.SetFreezeRequest{})
+	if !errors.Is(err, pool.ErrOutcomeUnknown) {
+		t.Fatalf("error = %v, want outcome unknown", err)
+	}
+	if _, writes := other.counts(); writes != 0 {
+		t.Error("it was sent to another agent as well")
+	}
+}
+
 func TestAWriteGoesOnWhereNothingWasSentOrNothingWasChanged(t *testing.T) {
 	unavailable, good := startAgent(t), startAgent(t)
 	unavailable.write = func(context.Context) error { return pool.ErrUnavailable }
