@@ -116,10 +116,22 @@ func (e *Endpoints) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// followDisk takes the copy for what is true while nobody answers: after a rebuild etcd is elsewhere, and the process that
+// puts the old data aside learns where.
+func (e *Endpoints) followDisk() {
+	kept, err := LoadEndpoints(e.Dir)
+	if err != nil || len(kept) == 0 || slices.Equal(kept, e.have) {
+		return
+	}
+	e.Apply(kept...)
+	e.have = kept
+}
+
 // Step refreshes once. An answer without any voter that serves clients changes nothing.
 func (e *Endpoints) Step(ctx context.Context) error {
 	v, err := e.View(ctx)
 	if err != nil {
+		e.followDisk()
 		return err
 	}
 	local, err := Config{Dir: e.Dir}.local()

@@ -105,3 +105,11 @@ func (p *Pool) UntilMembers(ctx context.Context, n int) error {
 			fmt.Sprintf("%d up, leader %q, etcd lost %v", v.GetServersUp(), v.GetLeader(), v.GetEtcdLost())
 	})
 }
+
+// UntilNoneCorrupt waits until no key in etcd is reported as one that cannot be read.
+func (p *Pool) UntilNoneCorrupt(ctx context.Context) error {
+	return until(ctx, "no corrupt key is reported", func() (bool, string) {
+		v, err := p.Status(ctx)
+		return err == nil && len(v.GetCorruptKeys()) == 0, fmt.Sprint(v.GetCorruptKeys(), errText(err))
+	})
+}
