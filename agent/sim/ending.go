@@ -52,6 +52,7 @@ func (c *Checker) ending(snap *pool.Snapshot, view *plan.View, vm pool.VM) {
 	switch {
 	case c.blind(snap, vm.ID):
 	case len(at) == 1 && wanted: // that it may run there was checked when it was sent there
+	case len(at) == 0 && wanted && im.Standing() != "": // it stands still for the end of its move, as it may for a moment
 	case len(at) == 1:
 		if reason == "" && status != plan.VMLost && !c.stillStopping(snap) {
 			c.broken(5, "%s is wanted %s, yet executes on %s, reported %s without a reason", vm.ID, vm.Desired, at[0], status)
