@@ -174,11 +174,16 @@ func (l *life) run(ctx context.Context) error {
 }
 
 // follow asks the other servers whether this server's life of the data has a successor, and joins it. So a server that was
-// away while the pool was rebuilt comes back to it by itself, and acts on nothing that it remembers.
+// away while the pool was rebuilt comes back to it by itself, and acts on nothing that it remembers. In one and the same life
+// it learns from them where etcd is now: all votes may have moved while this server was away.
 func (l *life) follow(ctx context.Context) {
 	for _, a := range rebuild.Collect(ctx, l.caller(successorLimit), l.others(), true).Answers {
 		s := a.Standing
-		if s.GetIncarnation() == l.origin.Incarnation || !slices.Contains(s.GetEarlier(), l.origin.Incarnation) || slices.Contains(l.origin.Earlier, s.GetIncarnation()) {
+		if s.GetIncarnation() == l.origin.Incarnation {
+			l.learn(s)
+			continue
+		}
+		if !slices.Contains(s.GetEarlier(), l.origin.Incarnation) || slices.Contains(l.origin.Earlier, s.GetIncarnation()) {
 			continue
 		}
 		if err := l.change(l.origin.Incarnation, s.GetIncarnation(), s.GetEarlier(), s.GetEndpoints()); err != nil {
@@ -187,6 +192,33 @@ func (l *life) follow(ctx context.Context) {
 		}
 		return
 	}
+}
+
+// learn takes another server's word for where etcd is, while this one does not reach it.
+func (l *life) learn(s *pb.LifeStanding) {
+	if l.cfg.Etcd.Mode == config.EtcdExternal || l.agent().Reachable() {
+		return
+	}
+	news, err := learnEndpoints(l.cfg.EtcdDir(), s)
+	if news || err != nil {
+		l.log.Info("another server knows where etcd is", "server", s.GetServer(), "endpoints", s.GetEndpoints(), "err", err)
+	}
+}
+
+// learnEndpoints keeps below dir where another server of the same life reaches etcd, and reports whether that is news.
+// Whoever waits for etcd on this server reads it from there.
+func learnEndpoints(dir string, s *pb.LifeStanding) (bool, error) {
+	if !s.GetEtcdAnswers() || len(s.GetEndpoints()) == 0 {
+		return false, nil
+	}
+	if have, err := etcd.LoadEndpoints(dir); err == nil && sameSet(have, s.GetEndpoints()) {
+		return false, nil
+	}
+	return true, etcd.SaveEndpoints(dir, s.GetEndpoints())
+}
+
+func sameSet(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 func (l *life) caller(limit time.Duration) rebuild.Caller {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/holdfast-ha/holdfast/agent/etcd"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/rebuild"
@@ -26,6 +27,31 @@ func TestLivesOfThePoolAreOrderedByWhoHasLeftWhich(t *testing.T) {
 	} {
 		if got := lives(c.answers); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestAServerThatWasAwayLearnsFromTheOthersWhereEtcdHasMoved(t *testing.T) {
+	dir := t.TempDir()
+	if err := etcd.SaveEndpoints(dir, []string{"https://srv-1:2379", "https://srv-2:2379"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		answers bool
+		urls    []string
+		news    bool
+		want    []string
+	}{
+		{"one that does not reach etcd either", false, []string{"https://srv-5:2379"}, false, []string{"https://srv-1:2379", "https://srv-2:2379"}},
+		{"one with an external etcd", true, nil, false, []string{"https://srv-1:2379", "https://srv-2:2379"}},
+		{"the same in its own order", true, []string{"https://srv-2:2379", "https://srv-1:2379"}, false, []string{"https://srv-1:2379", "https://srv-2:2379"}},
+		{"etcd has moved", true, []string{"https://srv-5:2379", "https://srv-4:2379"}, true, []string{"https://srv-5:2379", "https://srv-4:2379"}},
+	} {
+		news, err := learnEndpoints(dir, &pb.LifeStanding{EtcdAnswers: c.answers, Endpoints: c.urls})
+		have, lerr := etcd.LoadEndpoints(dir)
+		if err != nil || lerr != nil || news != c.news || !slices.Equal(have, c.want) {
+			t.Errorf("%s: news %v, keeps %v, want %v, %v (%v, %v)", c.name, news, have, c.news, c.want, err, lerr)
 		}
 	}
 }

@@ -54,18 +54,26 @@ func AsidePending(dir string) (bool, error) {
 	return err == nil, err
 }
 
-// clearAside does what PutAside asked for, if it did. No process may run on the data.
-func clearAside(dir string) error {
+// readAside reads what PutAside asked for and is not done yet.
+func readAside(dir string) (a aside, pending bool, err error) {
 	raw, err := os.ReadFile(asideFile(dir))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return a, false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read what is put aside: %w", err)
+		return a, false, fmt.Errorf("read what is put aside: %w", err)
 	}
-	var a aside
 	if err := json.Unmarshal(raw, &a); err != nil {
-		return fmt.Errorf("%s: %w: %w", asideFile(dir), err, pool.ErrInvalid)
+		return a, false, fmt.Errorf("%s: %w: %w", asideFile(dir), err, pool.ErrInvalid)
+	}
+	return a, true, nil
+}
+
+// clearAside does what PutAside asked for, if it did. No process may run on the data.
+func clearAside(dir string) error {
+	a, pending, err := readAside(dir)
+	if err != nil || !pending {
+		return err
 	}
 	c := Config{Dir: dir}
 	if err := c.moveAside(a.Life); err != nil {

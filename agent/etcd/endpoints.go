@@ -33,8 +33,12 @@ func SaveEndpoints(dir string, endpoints []string) error {
 	return pki.WriteFile(endpointsFile(dir), append(data, '\n'), 0o600)
 }
 
-// LoadEndpoints reads what SaveEndpoints kept; empty if nothing was.
+// LoadEndpoints reads what SaveEndpoints kept; empty if nothing was. From PutAside on it is what PutAside was told, though
+// the data may not be aside yet: other servers ask for it, and where the old etcd was is no answer.
 func LoadEndpoints(dir string) ([]string, error) {
+	if a, pending, err := readAside(dir); err != nil || pending && len(a.Endpoints) > 0 {
+		return a.Endpoints, err
+	}
 	data, err := os.ReadFile(endpointsFile(dir))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -150,8 +151,8 @@ func access(t *testing.T, c Config) Access {
 func TestDataThatIsToBePutAsideIsNeverServedAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c, log := machine(t), slog.New(slog.DiscardHandler)
-	if err := Bootstrap(ctx, c, "old", log, put("k", "old")); err != nil {
+	c := machine(t)
+	if err := Bootstrap(ctx, c, "old", slog.New(slog.DiscardHandler), put("k", "old")); err != nil {
 		t.Fatal(err)
 	}
 	// No process runs: it is done at once, and a second time finds nothing to do.
@@ -169,5 +170,34 @@ func TestDataThatIsToBePutAsideIsNeverServedAgain(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(c.Dir, "data.of-old-life", "member", "wal")); err != nil {
 		t.Errorf("the old data is not kept: %v", err)
 	}
-	_ = log
+}
+
+// Other servers ask for the endpoints as soon as this one has left its life; its process puts the data aside a little later.
+func TestWhereEtcdWillBeIsKnownBeforeTheOldDataIsAside(t *testing.T) {
+	dir := t.TempDir()
+	if err := SaveEndpoints(dir, []string{"https://srv-1:2379", "https://srv-2:2379"}); err != nil {
+		t.Fatal(err)
+	}
+	unlock, free, err := lockDir(dir) // as the process that runs
+	if err != nil || !free {
+		t.Fatal(free, err)
+	}
+	if err := PutAside(dir, "old-life", []string{"https://srv-4:2379"}); err != nil {
+		t.Fatal(err)
+	}
+	known := func() {
+		t.Helper()
+		if urls, err := LoadEndpoints(dir); err != nil || !slices.Equal(urls, []string{"https://srv-4:2379"}) {
+			t.Errorf("endpoints %v, %v", urls, err)
+		}
+	}
+	if pending, err := AsidePending(dir); err != nil || !pending {
+		t.Errorf("pending %v, %v", pending, err)
+	}
+	known()
+	unlock()
+	if err := clearAside(dir); err != nil {
+		t.Fatal(err)
+	}
+	known()
 }
