@@ -94,7 +94,7 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 		}()
 		s.messages <- snapshot(1, "srv-1")
 		for i := range 100 { // a second of a busy pool
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // synctest's clock: no real time passes
 			s.messages <- delta(int64(2+i), &pb.Delta{Vms: []*pb.VMView{vm("a", "srv-1", running)}})
 		}
 		synctest.Wait()
@@ -102,7 +102,7 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 		if before < 5 || before > 12 {
 			t.Errorf("woken %d times in a second", before)
 		}
-		time.Sleep(4 * time.Second)
+		time.Sleep(4 * time.Second) // synctest's clock
 		synctest.Wait()
 		if woken := count.Load(); woken > before+1 {
 			t.Errorf("woken %d times by nothing", woken-before)

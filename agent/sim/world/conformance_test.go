@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/holdfast-ha/holdfast/agent/fence/fencetest"
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/local/localtest"
@@ -32,18 +33,7 @@ func (b *bed) edge() localtest.Edge {
 			b.behave(im, k)
 			return localtest.Guest{VM: vm, UUID: VMUUID(vm), XML: "<domain><uuid>" + VMUUID(vm) + "</uuid></domain>"}
 		},
-		Do: func(f func()) {
-			done := false
-			p.Go("rule", func() {
-				defer func() { done = true }()
-				f()
-			})
-			for !done {
-				if ok, err := b.s.Step(); !ok || err != nil {
-					b.t.Fatalf("idle: %v", err)
-				}
-			}
-		},
+		Do: func(f func()) { b.play(p, f) },
 		Migration: func(m local.Migration, slow bool) local.Migration {
 			if slow {
 				m.Bandwidth = 512 << 20
@@ -55,6 +45,33 @@ func (b *bed) edge() localtest.Edge {
 		e.Servers = append(e.Servers, b.under(name, p))
 	}
 	return e
+}
+
+// play runs f as part of process p until it returns.
+func (b *bed) play(p *vtime.Proc, f func()) {
+	done := false
+	p.Go("rule", func() {
+		defer func() { done = true }()
+		f()
+	})
+	for !done {
+		if ok, err := b.s.Step(); !ok || err != nil {
+			b.t.Fatalf("idle: %v", err)
+		}
+	}
+}
+
+func TestTheSimulatedPowerSwitchDoesWhatAFencerMust(t *testing.T) {
+	fencetest.Run(t, func(t *testing.T) fencetest.Edge {
+		b := newBed(t)
+		p, other := b.w.Server("a").NewProc("suite"), b.w.Server("b")
+		other.Fencing = FencingPower
+		return fencetest.Edge{Fencer: b.w.Server("a").Fencer(p), Server: pool.Server{ID: "b"},
+			HasPower: func() bool { return other.powered },
+			Break:    func() { other.FenceWorks(false) },
+			Mend:     func() { other.FenceWorks(true) },
+			Do:       func(f func()) { b.play(p, f) }}
+	})
 }
 
 // behave has a guest do by itself what its kind does, once it runs.

@@ -46,13 +46,7 @@ func (b *bed) on(server string, f func(ctx context.Context, h *Hypervisor)) {
 	s := b.w.Server(server)
 	p := s.NewProc("test")
 	h := s.Hypervisor(p)
-	done := false
-	p.Go("test", func() { f(context.Background(), h); done = true })
-	for !done {
-		if ok, err := b.s.Step(); !ok || err != nil {
-			b.t.Fatalf("idle: %v", err)
-		}
-	}
+	b.play(p, func() { f(context.Background(), h) })
 }
 
 func (b *bed) run(d time.Duration) {
