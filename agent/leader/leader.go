@@ -79,7 +79,7 @@ type Leader struct {
 	// What follows belongs to the loop and begins anew with each leadership.
 	office pool.Leader
 	seen   map[pool.ServerID]plan.Sight
-	starts map[pool.VMID]plan.Sight
+	starts map[pool.VMID]plan.StartSight
 	// storage holds what members say of the shared storage, and since when.
 	storage map[pool.ServerID]plan.StorageSight
 	// room is what was seen of the pool's room for the loss of servers.

@@ -41,8 +41,20 @@ type working struct {
 }
 
 type told struct {
-	epoch pool.Epoch
-	at    time.Duration
+	epoch    pool.Epoch
+	at       time.Duration
+	assigned bool
+	// patience is for how long the server may say nothing about its start; see plan.LookAtStarts.
+	patience time.Duration
+}
+
+// next is what is known once the claim is as it is now.
+func (t told) next(c pool.Claim, now time.Duration) told {
+	n := told{epoch: c.Epoch, at: now, assigned: c.Phase == pool.PhaseAssigned, patience: plan.Patience}
+	if t.assigned && n.assigned {
+		n.patience = min(2*t.patience, plan.MostPatience)
+	}
+	return n
 }
 
 // restartGrace is how long a session outlives its agent's planned stop.
@@ -155,8 +167,8 @@ func (b *bounds) look() {
 	var view *plan.View
 	for _, id := range slices.Sorted(maps.Keys(b.down)) {
 		c, _ := snap.Claims.Get(id)
-		if b.told[id].epoch != c.Epoch {
-			b.told[id] = told{c.Epoch, b.p.Now()}
+		if t := b.told[id]; t.epoch != c.Epoch || t.assigned != (c.Phase == pool.PhaseAssigned) {
+			b.told[id] = t.next(c, b.p.Now())
 		}
 		if b.settledDown(snap, id) {
 			b.down[id] = b.p.Now()
@@ -223,7 +235,7 @@ func (b *bounds) inItsWay(snap *pool.Snapshot, view *plan.View, id pool.VMID) bo
 	case c.Phase.Owned():
 		return b.leaving(string(c.Server)) || b.p.unable(string(c.Server))
 	case c.Phase == pool.PhaseAssigned && b.p.unable(string(c.Server)):
-		return b.p.Now()-b.told[id].at < plan.Patience || !b.p.roomFor(snap, vm, string(c.Server))
+		return b.p.Now()-b.told[id].at < b.told[id].patience || !b.p.roomFor(snap, vm, string(c.Server))
 	case c.Phase == pool.PhaseAssigned:
 		return b.leaving(string(c.Server))
 	}

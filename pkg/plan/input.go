@@ -18,7 +18,7 @@ type Input struct {
 	// Lost holds the leader's own sightings of servers without a member key; see Look.
 	Lost map[pool.ServerID]Sight
 	// Starts holds since when servers have been silent about VMs that they were told to start; see LookAtStarts.
-	Starts map[pool.VMID]Sight
+	Starts map[pool.VMID]StartSight
 	// Storage holds what members say of their path to the shared storage, and since when; see LookAtStorage.
 	Storage map[pool.ServerID]StorageSight
 	// Known holds the sessions that this agent has seen live, and ColdUntil until when servers that ran VMs under

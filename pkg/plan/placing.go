@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/place"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -17,8 +18,8 @@ type candidate struct {
 	never bool
 	// stays: it is left where it is if no other server takes it.
 	stays bool
-	// overdue: its server has been silent about its start for too long.
-	overdue bool
+	// overdue is for how long its server has been silent about its start, where that is too long.
+	overdue time.Duration
 }
 
 func (p *planner) queue(c *subject, kind Kind) *candidate {
@@ -61,7 +62,7 @@ func (p *planner) requestFor(q *candidate) place.Request {
 		c.claim = p.letGo(q)
 	}
 	r := request(p.cfg, &c, p.in.Wall)
-	if q.overdue {
+	if q.overdue > 0 {
 		r.Exhausted = append(r.Exhausted, q.claim.Server)
 	}
 	return r
@@ -105,8 +106,8 @@ func (p *planner) assignWhy(q *candidate, choice place.Choice) (event, why strin
 	switch {
 	case q.counted != "":
 		return "VM_RESTARTED", fmt.Sprintf("%s restarts on %s after a failure, %s: %s", q.vm.ID, choice.Server, q.counted, choice.Why)
-	case q.overdue:
-		return "VM_ASSIGNED", fmt.Sprintf("%s starts on %s, since %s has not said anything about its start for %v: %s", q.vm.ID, choice.Server, from, Patience, choice.Why)
+	case q.overdue > 0:
+		return "VM_ASSIGNED", fmt.Sprintf("%s starts on %s, since %s has not said anything about its start for %v: %s", q.vm.ID, choice.Server, from, q.overdue, choice.Why)
 	case q.kind == Recover && q.never:
 		return "VM_ASSIGNED", fmt.Sprintf("%s starts on %s, since %s never started it: %s", q.vm.ID, choice.Server, from, choice.Why)
 	case q.kind == Recover:

@@ -34,7 +34,7 @@ func TestStories(t *testing.T) {
 type script struct {
 	world   *plantest.World
 	lost    map[pool.ServerID]Sight
-	starts  map[pool.VMID]Sight
+	starts  map[pool.VMID]StartSight
 	storage map[pool.ServerID]StorageSight
 	power   map[pool.ServerID]Power
 	// suspects, powerOn and switches are what the leader's loop would say.

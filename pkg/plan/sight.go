@@ -67,13 +67,27 @@ func LookAtStorage(seen map[pool.ServerID]StorageSight, s *pool.Snapshot, now po
 }
 
 // Patience is how long a server that is up may take to say anything about a VM that it was told to start, before
-// another is tried. Starting takes seconds; libvirt alone may need five for its first QEMU after a boot.
-const Patience = 30 * time.Second
+// another is tried. Starting takes seconds; libvirt alone may need five for its first QEMU after a boot. Where all
+// servers are slow, as on a storage that is, each further try is given twice the time of the one before, to MostPatience:
+// the VM would be taken from one slow start to the next for ever.
+const (
+	Patience     = 30 * time.Second
+	MostPatience = 16 * Patience
+)
+
+// StartSight is a VM that a server was told to start, and has not reported on.
+type StartSight struct {
+	Since pool.Instant
+	// Revision of the claim.
+	Revision pool.Revision
+	// Patience is how long the server is given from Since.
+	Patience time.Duration
+}
 
 // LookAtStarts returns since when this leader has seen each VM assigned to a server that is up and has not reported
 // on it yet: not a word about this epoch. seen is the result of the call before; it is not changed.
-func LookAtStarts(seen map[pool.VMID]Sight, s *pool.Snapshot, now pool.Instant) map[pool.VMID]Sight {
-	var next map[pool.VMID]Sight
+func LookAtStarts(seen map[pool.VMID]StartSight, s *pool.Snapshot, now pool.Instant) map[pool.VMID]StartSight {
+	var next map[pool.VMID]StartSight
 	for vm, c := range pool.Join(s.VMs, s.Claims) {
 		if vm == nil || c == nil || c.Phase != pool.PhaseAssigned || !s.Alive(c.Server, c.Session) {
 			continue
@@ -82,12 +96,15 @@ func LookAtStarts(seen map[pool.VMID]Sight, s *pool.Snapshot, now pool.Instant) 
 			continue
 		}
 		if next == nil {
-			next = map[pool.VMID]Sight{}
+			next = map[pool.VMID]StartSight{}
 		}
-		next[vm.ID] = Sight{Since: now, Revision: c.Revision}
+		sight := StartSight{Since: now, Revision: c.Revision, Patience: Patience}
 		if old, ok := seen[vm.ID]; ok && old.Revision == c.Revision {
-			next[vm.ID] = old
+			sight = old
+		} else if ok {
+			sight.Patience = min(2*old.Patience, MostPatience)
 		}
+		next[vm.ID] = sight
 	}
 	return next
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/place"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
@@ -120,24 +121,29 @@ func (p *planner) assigned(c *subject) {
 		p.unassign(c, pool.CauseStopped, fmt.Sprintf("%s is wanted stopped and had not started on %s", c.vm.ID, s.id))
 	case !p.alive(&c.claim):
 		p.queue(c, Recover).never = true
-	case barred || p.overdue(c):
+	case barred:
 		q := p.queue(c, Recover)
-		q.never, q.stays, q.overdue = true, true, !barred
+		q.never, q.stays = true, true
+	default:
+		if silent := p.overdue(c); silent > 0 {
+			q := p.queue(c, Recover)
+			q.never, q.stays, q.overdue = true, true, silent
+		}
 	}
 }
 
-// overdue reports whether a server that is up has said nothing about the VM's start for too long: its libvirt may be
-// down. A start that it reports on, such as one that waits for a disk lock, is left to it.
-func (p *planner) overdue(c *subject) bool {
+// overdue returns for how long a server that is up has said nothing about the VM's start, if that is too long, else 0: its
+// libvirt may be down. A start that it reports on, such as one that waits for a disk lock, is left to it.
+func (p *planner) overdue(c *subject) time.Duration {
 	sight, ok := p.in.Starts[c.vm.ID]
 	if !ok || sight.Revision != c.claim.Revision {
-		return false
+		return 0
 	}
-	if p.elapsed(sight.Since) >= Patience {
-		return true
+	if p.elapsed(sight.Since) >= sight.Patience {
+		return sight.Patience
 	}
-	p.wake(sight.Since.Add(Patience))
-	return false
+	p.wake(sight.Since.Add(sight.Patience))
+	return 0
 }
 
 // owned: a server runs the VM, or may.
