@@ -2,11 +2,8 @@ package failsafe
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // FileMemory keeps a Known in a file, together with the boot that it belongs to: after a reboot nothing runs that it
@@ -26,16 +23,9 @@ type memoryFile struct {
 
 // Load returns what was kept in this boot.
 func (f FileMemory) Load() (Known, bool, error) {
-	b, err := os.ReadFile(f.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Known{}, false, nil
-	}
-	if err != nil {
-		return Known{}, false, err
-	}
 	var file memoryFile
-	if err := json.Unmarshal(b, &file); err != nil {
-		return Known{}, false, fmt.Errorf("%s: %w", f.Path, err)
+	if found, err := statefile.LoadJSON(f.Path, &file); err != nil || !found {
+		return Known{}, false, err
 	}
 	return file.Known, file.BootID == f.BootID, nil
 }
@@ -46,12 +36,5 @@ func (f FileMemory) Save(k Known) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
-		return err
-	}
-	tmp := f.Path + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, f.Path)
+	return statefile.ReplaceInBoot(f.Path, b)
 }

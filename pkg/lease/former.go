@@ -2,12 +2,11 @@ package lease
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // FormerState keeps the session that a planned stop handed over in a file that outlives the boot. It gives it back only
@@ -31,16 +30,9 @@ type formerFile struct {
 
 // Load returns what an earlier boot of this machine handed over.
 func (f FormerState) Load() (State, bool, error) {
-	b, err := os.ReadFile(f.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return State{}, false, nil
-	}
-	if err != nil {
-		return State{}, false, fmt.Errorf("read handed-over session: %w", err)
-	}
 	var file formerFile
-	if err := json.Unmarshal(b, &file); err != nil {
-		return State{}, false, fmt.Errorf("read handed-over session %s: %w", f.Path, err)
+	if found, err := statefile.LoadJSON(f.Path, &file); err != nil || !found {
+		return State{}, false, err
 	}
 	same := distinct(f.HostUUID) && strings.EqualFold(file.HostUUID, f.HostUUID)
 	later := file.BootID != "" && f.BootID != "" && file.BootID != f.BootID
@@ -53,23 +45,7 @@ func (f FormerState) Save(s State) error {
 	if err != nil {
 		return fmt.Errorf("keep handed-over session: %w", err)
 	}
-	tmp, err := os.OpenFile(f.Path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("keep handed-over session: %w", err)
-	}
-	_, err = tmp.Write(b)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), f.Path)
-	}
-	if err != nil {
-		return fmt.Errorf("keep handed-over session: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(f.Path))
-	if err != nil {
-		return fmt.Errorf("keep handed-over session: %w", err)
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return statefile.Replace(f.Path, b, 0o600)
 }
 
 // FirmwareUUID returns the machine's UUID as its firmware tells it, empty if it does not. Nothing on a disk counts: a

@@ -2,16 +2,14 @@ package lease
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // State is what an agent leaves for the next one on the same server, so that it can take the session over.
@@ -70,16 +68,9 @@ type stateFile struct {
 
 // Load returns the state, or ok false when there is none from this boot.
 func (f FileState) Load() (State, bool, error) {
-	b, err := os.ReadFile(f.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return State{}, false, nil
-	}
-	if err != nil {
-		return State{}, false, fmt.Errorf("read kept session: %w", err)
-	}
 	var file stateFile
-	if err := json.Unmarshal(b, &file); err != nil {
-		return State{}, false, fmt.Errorf("read kept session %s: %w", f.Path, err)
+	if found, err := statefile.LoadJSON(f.Path, &file); err != nil || !found {
+		return State{}, false, err
 	}
 	return file.State, file.BootID == f.BootID && file.Lease != 0, nil
 }
@@ -90,17 +81,7 @@ func (f FileState) Save(s State) error {
 	if err != nil {
 		return fmt.Errorf("keep session: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
-		return fmt.Errorf("keep session: %w", err)
-	}
-	tmp := f.Path + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("keep session: %w", err)
-	}
-	if err := os.Rename(tmp, f.Path); err != nil {
-		return fmt.Errorf("keep session: %w", err)
-	}
-	return nil
+	return statefile.ReplaceInBoot(f.Path, b)
 }
 
 // BootID returns the kernel's name for this boot.

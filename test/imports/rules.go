@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	// local's words: Usage, Job. Figures are messages from where they are measured to who shows them.
 	"agent/figures": {"agent/local", "pkg/pool", "proto"},
 	// guard's words: Client, Lease.
-	"agent/failsafe": {"agent/guard", "pkg/pool"},
+	"agent/failsafe": {"agent/guard", "pkg/statefile", "pkg/pool"},
 	"agent/sim":      {"agent/*", "pkg/*", "proto"},
 
 	"console":      {"console/cli", "console/contexts", "pkg/rpc", "pkg/config"},
@@ -59,19 +59,20 @@ var mayImport = map[string][]string{
 	// Examples for other tools know nothing of this module but its keys.
 	"docs/examples/watch": {},
 
-	"pkg/clock":   {"pkg/pool"},
-	"pkg/config":  {"pkg/pool"},
-	"pkg/kv":      {"pkg/pool"},
-	"pkg/lease":   {"pkg/kv", "pkg/pool"},
-	"pkg/place":   {"pkg/pool"},
-	"pkg/plan":    {"pkg/place", "pkg/pool"},
-	"pkg/pool":    {},
-	"pkg/pki":     {"pkg/pool"},
-	"pkg/rpc":     {"pkg/pki", "pkg/pool", "proto"},
-	"pkg/saved":   {"pkg/pki", "pkg/wire", "pkg/pool", "proto"},
-	"pkg/store":   {"pkg/kv", "pkg/wire", "pkg/pool", "proto"},
-	"pkg/version": {},
-	"pkg/wire":    {"pkg/pool", "proto"},
+	"pkg/clock":     {"pkg/pool"},
+	"pkg/config":    {"pkg/pool"},
+	"pkg/kv":        {"pkg/pool"},
+	"pkg/lease":     {"pkg/kv", "pkg/statefile", "pkg/pool"},
+	"pkg/place":     {"pkg/pool"},
+	"pkg/plan":      {"pkg/place", "pkg/pool"},
+	"pkg/pool":      {},
+	"pkg/pki":       {"pkg/pool"},
+	"pkg/rpc":       {"pkg/pki", "pkg/pool", "proto"},
+	"pkg/saved":     {"pkg/pki", "pkg/wire", "pkg/pool", "proto"},
+	"pkg/statefile": {},
+	"pkg/store":     {"pkg/kv", "pkg/wire", "pkg/pool", "proto"},
+	"pkg/version":   {},
+	"pkg/wire":      {"pkg/pool", "proto"},
 
 	"configs": {}, // samples; its tests load them with pkg/config
 	"proto":   {},
