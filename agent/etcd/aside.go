@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // aside asks the process of a machine to put its data aside: it belongs to a life of the pool that the machine has left.
@@ -34,7 +34,7 @@ func PutAside(dir, life string, endpoints []string) error {
 	if err != nil {
 		return fmt.Errorf("encode what is put aside: %w", err)
 	}
-	if err := pki.WriteFile(asideFile(dir), append(data, '\n'), 0o600); err != nil {
+	if err := statefile.Replace(asideFile(dir), append(data, '\n'), 0o600); err != nil {
 		return err
 	}
 	unlock, free, err := lockDir(dir)
@@ -85,7 +85,7 @@ func clearAside(dir string) error {
 	if err := os.Remove(asideFile(dir)); err != nil {
 		return fmt.Errorf("put etcd's data aside: %w", err)
 	}
-	return pki.SyncDir(dir)
+	return statefile.SyncDir(dir)
 }
 
 // moveAside keeps the data under the name of its life, and forgets whose member it was.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/clock"
-	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // known is what a machine keeps on disk of the pool's etcd, for a start without anybody to ask.
@@ -30,7 +30,7 @@ func SaveEndpoints(dir string, endpoints []string) error {
 	if err != nil {
 		return fmt.Errorf("encode endpoints: %w", err)
 	}
-	return pki.WriteFile(endpointsFile(dir), append(data, '\n'), 0o600)
+	return statefile.Replace(endpointsFile(dir), append(data, '\n'), 0o600)
 }
 
 // LoadEndpoints reads what SaveEndpoints kept; empty if nothing was. From PutAside on it is what PutAside was told, though

@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 
-	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // Rebuild makes a new etcd for c with one member, whose revisions all come after the one given, and fills it with seed. It
@@ -55,7 +55,7 @@ func Rebuild(ctx context.Context, c Config, token string, after pool.Revision, l
 		if err := os.Rename(made, c.dataDir()); err != nil {
 			return fmt.Errorf("put the new etcd in place: %w", err)
 		}
-		return pki.SyncDir(c.Dir)
+		return statefile.SyncDir(c.Dir)
 	}, discard, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/config"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // Config is one machine's etcd process.
@@ -150,7 +151,7 @@ func (c Config) saveSelf(e *embed.Etcd) error {
 	if err != nil {
 		return fmt.Errorf("encode membership: %w", err)
 	}
-	return pki.WriteFile(c.selfFile(), append(data, '\n'), 0o600)
+	return statefile.Replace(c.selfFile(), append(data, '\n'), 0o600)
 }
 
 // putAside moves the data of a member that was taken out to data.old, replacing what was there.
@@ -165,7 +166,7 @@ func (c Config) putAside() error {
 	if err := os.Remove(c.selfFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("put etcd's data aside: %w", err)
 	}
-	return pki.SyncDir(c.Dir)
+	return statefile.SyncDir(c.Dir)
 }
 
 // maxLearners lets several machines catch up before they are promoted one after the other.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // trust is which CAs the member that runs on a machine accepts: those that were in its file when it started.
@@ -40,7 +41,7 @@ func Trusted(dir string) (pins []string, runs bool, err error) {
 // AskReload has the member below dir stop and start again, with the CAs that are in its file then. Trusted says when it
 // has. No more than one member of a pool at a time should.
 func AskReload(dir string) error {
-	return pki.WriteFile(reloadFile(dir), nil, 0o600)
+	return statefile.Replace(reloadFile(dir), nil, 0o600)
 }
 
 // reloadAsked reports whether AskReload was called since this member started.
@@ -70,7 +71,7 @@ func (c Config) saveTrust(t trust) error {
 	if err != nil {
 		return fmt.Errorf("encode whom etcd trusts: %w", err)
 	}
-	return pki.WriteFile(trustFile(c.Dir), append(data, '\n'), 0o600)
+	return statefile.Replace(trustFile(c.Dir), append(data, '\n'), 0o600)
 }
 
 func (c Config) forgetTrust() error {

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // FileMemory keeps the state below a folder of its own, one subfolder for each boot; use one under /run. In it,
@@ -96,10 +97,7 @@ func (m *FileMemory) Save(s Saved) error {
 	if err != nil {
 		return fmt.Errorf("guard memory: %w", err)
 	}
-	if err := os.WriteFile(m.state()+".new", b, 0o600); err != nil {
-		return fmt.Errorf("guard memory: %w", err)
-	}
-	if err := os.Rename(m.state()+".new", m.state()); err != nil {
+	if err := statefile.ReplaceInBoot(m.state(), b); err != nil {
 		return fmt.Errorf("guard memory: %w", err)
 	}
 	for name := range m.listed {

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/config"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 	holdfastv1 "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -195,7 +196,7 @@ func (a Authority) trust(r *holdfastv1.ChangeAuthorityRequest) error {
 			ca = ca.Without(other)
 		}
 	}
-	if err := pki.WriteFile(a.nextKey(), r.GetKey(), 0o600); err != nil {
+	if err := statefile.Replace(a.nextKey(), r.GetKey(), 0o600); err != nil {
 		return err
 	}
 	return a.writeTrust(ca.Trusting(want.Trusted()...))
@@ -212,7 +213,7 @@ func (a Authority) writeTrust(ca *pki.Authority) error {
 		if err == nil && bytes.Equal(have, own.Cert) {
 			continue
 		}
-		if err := pki.WriteFile(path, own.Cert, 0o600); err != nil {
+		if err := statefile.Replace(path, own.Cert, 0o600); err != nil {
 			return err
 		}
 	}
@@ -233,7 +234,7 @@ func (a Authority) issue(r *holdfastv1.ChangeAuthorityRequest) error {
 		return pool.Refuse("AUTHORITY_UNKNOWN", "run holdfast-agent ca rotate once more", "%s does not trust the next CA yet", a.Settings.Server)
 	}
 	if ca.Pin() != want.Pin() {
-		if err := pki.WriteFile(a.Settings.TLS.CAKey, r.GetKey(), 0o600); err != nil {
+		if err := statefile.Replace(a.Settings.TLS.CAKey, r.GetKey(), 0o600); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 )
 
@@ -79,7 +80,7 @@ func (s *stage) firstIdentity(ca *pki.Authority) error {
 	if err != nil {
 		return err
 	}
-	if err := pki.WriteFile(filepath.Join(s.pki(), "ca.key"), own.Key, 0o600); err != nil {
+	if err := statefile.Replace(filepath.Join(s.pki(), "ca.key"), own.Key, 0o600); err != nil {
 		return err
 	}
 	return pki.Save(identity(s.pki()), own.Cert, pair)

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 	"github.com/holdfast-ha/holdfast/pkg/version"
 	holdfastv1 "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
@@ -110,7 +111,7 @@ func (m Machine) request() (key, csr []byte, err error) {
 	if csr, key, err = pki.NewRequest(); err != nil {
 		return nil, nil, err
 	}
-	return key, csr, pki.WriteFile(m.keyFile(), key, 0o600)
+	return key, csr, statefile.Replace(m.keyFile(), key, 0o600)
 }
 
 func (o JoinOptions) ask(m Machine, t Token, csr []byte) (*holdfastv1.JoinRequest, error) {
@@ -197,7 +198,7 @@ func (s *stage) receive(r *holdfastv1.JoinResponse, key []byte, t Token, witness
 	if err != nil {
 		return nil, fmt.Errorf("the pool's answer: %w", err)
 	}
-	if err := pki.WriteFile(filepath.Join(s.pki(), "ca.key"), r.GetCaKey(), 0o600); err != nil {
+	if err := statefile.Replace(filepath.Join(s.pki(), "ca.key"), r.GetCaKey(), 0o600); err != nil {
 		return nil, err
 	}
 	return s.clientFiles(ca, append([]string{c.Address}, r.GetServers()...))
@@ -251,7 +252,7 @@ func (s *stage) external(e *holdfastv1.EtcdAccess) error {
 		if len(f.data) == 0 {
 			continue
 		}
-		if err := pki.WriteFile(filepath.Join(s.pki(), f.name), f.data, 0o600); err != nil {
+		if err := statefile.Replace(filepath.Join(s.pki(), f.name), f.data, 0o600); err != nil {
 			return err
 		}
 		*f.path = filepath.Join(s.m.Settings.PKIDir(), f.name)

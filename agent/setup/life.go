@@ -11,8 +11,8 @@ import (
 
 	"github.com/holdfast-ha/holdfast/agent/etcd"
 	"github.com/holdfast-ha/holdfast/pkg/config"
-	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // NewLife returns a name for a new life of a pool's data.
@@ -56,7 +56,7 @@ func ChangeLife(c config.Config, from, to string, earlier, endpoints []string) (
 	if err != nil {
 		return false, fmt.Errorf("encode the pool's origin: %w", err)
 	}
-	return true, pki.WriteFile(originFile(c.StateDir), append(data, '\n'), 0o600)
+	return true, statefile.Replace(originFile(c.StateDir), append(data, '\n'), 0o600)
 }
 
 // LockLife keeps everybody else on this server from changing its life of the pool's data until unlock is called. It waits

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-ha/holdfast/pkg/config"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // stage is a set-up that is being made. Nothing of it is in place until commit.
@@ -106,12 +107,12 @@ func (s *stage) commit(o Origin, files []file) ([]string, error) {
 		}
 		undo = append(undo, func() error { return os.Rename(move[1], move[0]) })
 	}
-	if err := pki.SyncDir(s.m.Settings.StateDir); err != nil {
+	if err := statefile.SyncDir(s.m.Settings.StateDir); err != nil {
 		return fail(err)
 	}
 	var written []string
 	for _, f := range files {
-		if err := pki.WriteFile(f.path, f.data, 0o600); err != nil {
+		if err := statefile.Replace(f.path, f.data, 0o600); err != nil {
 			return fail(err)
 		}
 		undo = append(undo, func() error { return os.Remove(f.path) })

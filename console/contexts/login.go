@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -105,7 +106,7 @@ func waitingKey(path string) (key, csr []byte, err error) {
 	if csr, key, err = pki.NewRequest(); err != nil {
 		return nil, nil, err
 	}
-	return key, csr, pki.WriteFile(path, key, 0o600)
+	return key, csr, statefile.Replace(path, key, 0o600)
 }
 
 // askLogin calls the first of the token's agents that answers and belongs to the token's CA.
@@ -156,7 +157,7 @@ func put(path string, c Context) error {
 		if data, err = yaml.Marshal(File{Default: c.Name, Contexts: []Context{c}}); err != nil {
 			return fmt.Errorf("encode contexts: %w", err)
 		}
-		return pki.WriteFile(path, data, 0o600)
+		return statefile.Replace(path, data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("read contexts: %w", err)
@@ -195,7 +196,7 @@ func put(path string, c Context) error {
 	if err := config.Strict(out, &check); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return pki.WriteFile(path, out, 0o600)
+	return statefile.Replace(path, out, 0o600)
 }
 
 // child is the value of a key of a mapping; nil if there is none.

@@ -4,60 +4,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // Files names one identity on disk.
 type Files struct {
 	CA, Cert, Key string
-}
-
-// WriteFile replaces path by data as a whole: a reader sees the old file or the new one, also after a power cut.
-// Its folder must exist.
-func WriteFile(path string, data []byte, mode os.FileMode) error {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name()) //nolint:errcheck // gone once renamed
-	if err := fillFile(tmp, data, mode); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return SyncDir(dir)
-}
-
-func fillFile(f *os.File, data []byte, mode os.FileMode) error {
-	_, err := f.Write(data)
-	for _, step := range []func() error{func() error { return f.Chmod(mode) }, f.Sync} {
-		if err == nil {
-			err = step()
-		}
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// SyncDir makes renames in a folder survive a power cut.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }
 
 // Save writes an identity, the key first: a certificate on disk always has its key beside it.
@@ -66,7 +20,7 @@ func Save(f Files, ca []byte, pair Pair) error {
 		path string
 		data []byte
 	}{{f.Key, pair.Key}, {f.CA, ca}, {f.Cert, pair.Cert}} {
-		if err := WriteFile(w.path, w.data, 0o600); err != nil {
+		if err := statefile.Replace(w.path, w.data, 0o600); err != nil {
 			return err
 		}
 	}

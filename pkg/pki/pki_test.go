@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 var now = time.Now()
@@ -313,7 +314,7 @@ func TestAHalfDoneExchangeLeavesTheOldIdentityInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFile(f.Key, []byte("garbage"), 0o600); err != nil {
+	if err := statefile.Replace(f.Key, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := shake(t, s.Server(false), s.Client("srv-1")); err != nil {
@@ -330,7 +331,7 @@ func TestAnIdentityOfAnotherCAIsNotOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFile(f.CA, other.Cert, 0o600); err != nil {
+	if err := statefile.Replace(f.CA, other.Cert, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(f); !errors.Is(err, pool.ErrInvalid) {
@@ -384,7 +385,7 @@ func TestACAIsExchangedWhileEverybodyGoesOnTalking(t *testing.T) {
 	for _, name := range []string{"srv-1", "srv-2", "srv-3"} {
 		f := saved(t, before, Request{Name: name, Role: RoleServer}, now, 0)
 		key := filepath.Join(filepath.Dir(f.CA), "ca.key")
-		if err := WriteFile(key, own.Key, 0o600); err != nil {
+		if err := statefile.Replace(key, own.Key, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, err := Open(f)
@@ -409,13 +410,13 @@ func TestACAIsExchangedWhileEverybodyGoesOnTalking(t *testing.T) {
 	}
 	all("before")
 	for _, s := range servers {
-		if err := WriteFile(s.files.CA, append(slices.Clone(own.Cert), next.Cert...), 0o600); err != nil {
+		if err := statefile.Replace(s.files.CA, append(slices.Clone(own.Cert), next.Cert...), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		all("trusting both")
 	}
 	for _, s := range servers {
-		if err := WriteFile(s.key, next.Key, 0o600); err != nil {
+		if err := statefile.Replace(s.key, next.Key, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		a, err := LoadAuthority(s.files.CA, s.key)
@@ -434,7 +435,7 @@ func TestACAIsExchangedWhileEverybodyGoesOnTalking(t *testing.T) {
 		all("signing by the new one")
 	}
 	for _, s := range servers {
-		if err := WriteFile(s.files.CA, next.Cert, 0o600); err != nil {
+		if err := statefile.Replace(s.files.CA, next.Cert, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		all("trusting the new one alone")

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
+	"github.com/holdfast-ha/holdfast/pkg/statefile"
 )
 
 // Write puts s into the file at path, for root alone. The file is the old one or the new one at any moment, also through
@@ -17,7 +17,7 @@ func Write(path string, s State) error {
 	if err != nil {
 		return err
 	}
-	return pki.WriteFile(path, data, 0o600)
+	return statefile.Replace(path, data, 0o600)
 }
 
 // Read reads what Write wrote. Errors: pool.ErrNotFound without a file, pool.ErrInvalid for one that cannot be used.

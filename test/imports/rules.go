@@ -21,12 +21,12 @@ var mayImport = map[string][]string{
 	"agent":        {"agent/*", "pkg/*", "proto"},
 	"agent/api":    {"agent/drill", "agent/figures", "pkg/rpc", "pkg/plan", "pkg/wire", "pkg/pool", "proto"},
 	"agent/app":    {"agent/api", "agent/drill", "agent/failsafe", "agent/figures", "agent/guard", "agent/leader", "agent/local", "agent/reach", "pkg/kv", "pkg/lease", "pkg/plan", "pkg/store", "pkg/pool", "proto"},
-	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/store", "pkg/pool", "proto"},
+	"agent/etcd":   {"pkg/config", "pkg/kv", "pkg/pki", "pkg/statefile", "pkg/store", "pkg/pool", "proto"},
 	"agent/mesh":   {"agent/api", "agent/drill", "agent/figures", "agent/local", "pkg/pki", "pkg/rpc", "pkg/wire", "pkg/pool", "proto"}, // api's words: Inspection, FoundDomain
-	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
+	"agent/setup":  {"agent/etcd", "pkg/config", "pkg/kv", "pkg/pki", "pkg/rpc", "pkg/statefile", "pkg/store", "pkg/wire", "pkg/pool", "proto"},
 	"agent/leader": {"pkg/plan", "pkg/pool"},
 	"agent/local":  {"agent/guard", "pkg/pool"}, // guard's words: Process, Lease, Held
-	"agent/guard":  {"pkg/pool"},
+	"agent/guard":  {"pkg/statefile", "pkg/pool"},
 	// A drill's part on a server: guard's word Process, and the way to etcd that it can close.
 	"agent/drill": {"agent/guard", "pkg/kv", "pkg/pool"},
 	"agent/reach": {"pkg/pool"},
@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 	"console/cli":  {"console/contexts", "console/wording", "pkg/rpc", "pkg/pool", "proto"},
 
 	// Which pool, and with which certificates: for the command line and the console.
-	"console/contexts": {"pkg/config", "pkg/pki", "pkg/rpc", "pkg/pool", "proto"},
+	"console/contexts": {"pkg/config", "pkg/pki", "pkg/rpc", "pkg/statefile", "pkg/pool", "proto"},
 
 	// What the API tells, in words: for both.
 	"console/wording": {"proto"},
@@ -66,9 +66,9 @@ var mayImport = map[string][]string{
 	"pkg/place":     {"pkg/pool"},
 	"pkg/plan":      {"pkg/place", "pkg/pool"},
 	"pkg/pool":      {},
-	"pkg/pki":       {"pkg/pool"},
+	"pkg/pki":       {"pkg/statefile", "pkg/pool"},
 	"pkg/rpc":       {"pkg/pki", "pkg/pool", "proto"},
-	"pkg/saved":     {"pkg/pki", "pkg/wire", "pkg/pool", "proto"},
+	"pkg/saved":     {"pkg/statefile", "pkg/wire", "pkg/pool", "proto"},
 	"pkg/statefile": {},
 	"pkg/store":     {"pkg/kv", "pkg/wire", "pkg/pool", "proto"},
 	"pkg/version":   {},
