@@ -19,12 +19,14 @@ type CounterWatch struct {
 
 	mu      sync.Mutex
 	last    record.Record
-	changed time.Time
+	changed time.Time // when last was read for the first time
+	seen    time.Time // when it was read for the last time
 	gap     Gap
 	err     error
 }
 
-// Gap is the longest time for which a counter stood still.
+// Gap is the longest time for which a counter was seen to stand still: between the first and the last time that one value
+// was read. A time in which nobody looked, as where the watcher itself had to wait for a processor, is none.
 type Gap struct {
 	From time.Time
 	For  time.Duration
@@ -64,7 +66,7 @@ func (w *CounterWatch) note(r record.Record, now time.Time) {
 	defer w.mu.Unlock()
 	before := w.last
 	if w.changed.IsZero() {
-		w.last, w.changed = r, now
+		w.last, w.changed, w.seen = r, now, now
 		return
 	}
 	switch {
@@ -76,20 +78,24 @@ func (w *CounterWatch) note(r record.Record, now time.Time) {
 		w.err = errors.Join(w.err, fmt.Errorf("the guest found a write that it had not made, at count %d", r.Counter))
 	}
 	if r.Counter == before.Counter && r.Boot == before.Boot {
+		w.seen = now
 		return
 	}
-	if d := now.Sub(w.changed); d > w.gap.For {
+	if d := w.stood(); d > w.gap.For {
 		w.gap = Gap{From: w.changed, For: d, At: before.Counter}
 	}
-	w.last, w.changed = r, now
+	w.last, w.changed, w.seen = r, now, now
 }
 
 // Reset forgets the gaps so far.
 func (w *CounterWatch) Reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gap, w.changed = Gap{}, time.Time{}
+	w.gap, w.changed, w.seen = Gap{}, time.Time{}, time.Time{}
 }
+
+// stood is for how long the present value was seen, and half the time to the next look: somewhere in it the value changes.
+func (w *CounterWatch) stood() time.Duration { return w.seen.Sub(w.changed) + counterEvery/2 }
 
 // Longest returns the longest gap so far; one that lasts counts.
 func (w *CounterWatch) Longest() Gap {
@@ -98,7 +104,7 @@ func (w *CounterWatch) Longest() Gap {
 	if w.changed.IsZero() {
 		return w.gap
 	}
-	if d := time.Since(w.changed); d > w.gap.For {
+	if d := w.stood(); d > w.gap.For {
 		return Gap{From: w.changed, For: d, At: w.last.Counter}
 	}
 	return w.gap
