@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/saved"
+	"github.com/holdfast-ha/holdfast/pkg/store"
 	"github.com/holdfast-ha/holdfast/pkg/version"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
@@ -37,14 +38,24 @@ type domains interface {
 	Domains(ctx context.Context) ([]local.Domain, error)
 }
 
+// follower is the pool as this server's agent sees it; app.Agent is.
+type follower interface {
+	// Reachable reports whether etcd answered lately, and Snapshot the pool as last seen.
+	Reachable() bool
+	Snapshot() *pool.Snapshot
+	Subscribe(sig clock.Signal) (cancel func())
+	Store() *store.Store
+}
+
+var _ follower = (*app.Agent)(nil)
+
 // life is this server's place in the lives of the pool's data. It implements mesh.Life.
 type life struct {
 	cfg    config.Config
 	origin setup.Origin
 	hv     domains
 	guard  guard.Client
-	agent  func() *app.Agent
-	db     *database
+	agent  func() follower
 	id     *pki.Store
 	clock  clock.Clock
 	log    *slog.Logger
@@ -279,14 +290,14 @@ func (l *life) offerSeat(ctx context.Context, own etcd.Config, srv pool.Server, 
 }
 
 // newSaver keeps this server's copy of the pool's state.
-func newSaver(c config.Config, agent *app.Agent, db *database, clk clock.Clock, log *slog.Logger) *rebuild.Saver {
+func newSaver(c config.Config, agent follower, db *database, clk clock.Clock, log *slog.Logger) *rebuild.Saver {
 	return rebuild.NewSaver(rebuild.SaverConfig{Server: pool.ServerID(c.Server), Version: version.Version, Clock: clk, Snapshot: agent.Snapshot,
 		Subscribe: agent.Subscribe, Voters: db.voters, Log: log, Write: func(s saved.State) error { return saved.Write(setup.CopyFile(c.StateDir), s) }})
 }
 
 // newLife makes this server's place in the lives of the pool's data.
-func newLife(c config.Config, origin setup.Origin, hv domains, agent *app.Agent, db *database, id *pki.Store, clk clock.Clock, log *slog.Logger) *life {
-	return &life{cfg: c, origin: origin, hv: hv, guard: guard.NewClient(c.Guard.Socket, clk), agent: func() *app.Agent { return agent }, db: db,
+func newLife(c config.Config, origin setup.Origin, hv domains, agent follower, id *pki.Store, clk clock.Clock, log *slog.Logger) *life {
+	return &life{cfg: c, origin: origin, hv: hv, guard: guard.NewClient(c.Guard.Socket, clk), agent: func() follower { return agent },
 		id: id, clock: clk, log: log, left: clk.NewSignal()}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,7 @@ type wishes struct {
 	from        string
 	off         []string
 	oldEtcdLost bool
+	otherLife   bool
 	yes         bool
 }
 
@@ -51,6 +53,7 @@ func (w *wishes) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&w.off, "off", nil, "servers that are off and stay off until they can come back without what ran on them; their VMs are started elsewhere")
 	fl.BoolVar(&w.oldEtcdLost, "old-etcd-lost", false, "the etcd data of the servers that do not answer is lost for good too")
+	fl.BoolVar(&w.otherLife, "other-life", false, "the backup is of this pool, though no server here has belonged to the life of its data that it is of")
 	fl.BoolVar(&w.yes, "yes", false, "do not ask before anything is changed")
 }
 
@@ -153,7 +156,7 @@ func (r *rebuilder) newest(ctx context.Context) (saved.State, string, error) {
 	got := rebuild.Collect(ctx, r.caller(), r.known(nil), false)
 	copies := got.Copies()
 	if i := saved.Newest(copies, lives(got.Answers)); i >= 0 {
-		return copies[i], fmt.Sprintf("the copy of %s, for etcd does not answer", copies[i].Server), nil
+		return copies[i], fmt.Sprintf("the copy of %s, for etcd does not answer or has lost it", copies[i].Server), nil
 	}
 	return saved.State{}, "", fmt.Errorf("neither etcd nor a server has the pool's state: %w", err)
 }
@@ -165,12 +168,12 @@ func (r *rebuilder) caller() rebuild.Caller {
 // known are the servers to ask: of the state that is to be restored, or of this server's copy, and this one.
 func (r *rebuilder) known(st *saved.State) pool.Table[pool.ServerID, pool.Server] {
 	var servers pool.Table[pool.ServerID, pool.Server]
-	if own, err := saved.Read(setup.CopyFile(r.cfg.StateDir)); err == nil {
-		servers = own.Servers
-	}
 	if st != nil {
-		for id, s := range st.Servers.All() {
-			servers = servers.With(id, s)
+		servers = st.Servers
+	}
+	if own, err := saved.Read(setup.CopyFile(r.cfg.StateDir)); err == nil {
+		for id, s := range own.Servers.All() {
+			servers = servers.With(id, s) // a file may be older
 		}
 	}
 	self := pool.ServerID(r.cfg.Server)
@@ -228,6 +231,13 @@ func (r *rebuilder) run(ctx context.Context, w wishes) error {
 		return err
 	}
 	plan := rebuild.Judge(in)
+	if in.External {
+		if err := r.externalIsReady(ctx, plan); errors.Is(err, pool.ErrRefused) {
+			plan.Refusals = append(plan.Refusals, err.Error())
+		} else if err != nil {
+			return err
+		}
+	}
 	if err := rebuild.Show(r.out, in, plan, source); err != nil {
 		return err
 	}
@@ -262,10 +272,15 @@ func (r *rebuilder) etcdIsLost(ctx context.Context) error {
 	external := r.cfg.Etcd.Mode == config.EtcdExternal
 	switch {
 	case err == nil && found, errors.Is(err, pool.ErrInvalid):
-		return pool.Refuse("ETCD_ANSWERS", "look at the pool with holdfast-agent check; to restore an older state over it, delete the pool's keys first",
-			"etcd answers and holds a pool %s", r.cfg.Pool)
+		remedy := "look at the pool with holdfast-agent check; to restore an older state over it, stop holdfast-etcd and move " + filepath.Join(r.cfg.EtcdDir(), "data") +
+			" away, on every server"
+		if external {
+			remedy = "look at the pool with holdfast-agent check; to restore an older state over it, delete everything below " + store.NewKeys(r.cfg.Pool).Prefix() + " there"
+		}
+		return pool.Refuse("ETCD_ANSWERS", remedy, "etcd answers and holds a pool %s", r.cfg.Pool)
 	case err == nil && !external:
-		return pool.Refuse("ETCD_ANSWERS", "look what became of its data", "the pool's embedded etcd answers, without a pool in it")
+		return pool.Refuse("ETCD_ANSWERS", "stop holdfast-etcd and move "+filepath.Join(r.cfg.EtcdDir(), "data")+" away, on every server",
+			"the pool's embedded etcd answers, without a pool in it")
 	case err != nil && external:
 		return fmt.Errorf("the external etcd, in which the pool is made anew, does not answer: %w", err)
 	}
@@ -294,7 +309,7 @@ func (r *rebuilder) lookUntilLost(ctx context.Context, w wishes, file *saved.Sta
 // look asks all servers, and puts together what is to be judged.
 func (r *rebuilder) look(ctx context.Context, w wishes, file *saved.State) (rebuild.Input, error) {
 	got := rebuild.Collect(ctx, r.caller(), r.known(file), false)
-	in := rebuild.Input{Copies: got.Copies(), Present: map[pool.ServerID]*pb.LifeStanding{}, OldEtcdLost: w.oldEtcdLost,
+	in := rebuild.Input{Copies: got.Copies(), Present: map[pool.ServerID]*pb.LifeStanding{}, OldEtcdLost: w.oldEtcdLost, Adrift: w.otherLife,
 		External: r.cfg.Etcd.Mode == config.EtcdExternal, At: r.clock.Wall(), By: "root on " + r.cfg.Server}
 	for _, name := range w.off {
 		in.Off = append(in.Off, pool.ServerID(name))
@@ -309,7 +324,8 @@ func (r *rebuilder) look(ctx context.Context, w wishes, file *saved.State) (rebu
 		return in, fmt.Errorf("this server's agent does not answer; start it: %w", got.Silent[pool.ServerID(r.cfg.Server)])
 	}
 	if file != nil {
-		in.State = *file
+		in.State, in.Newer = *file, rebuild.Newer(*file, in.Copies, lives(got.Answers))
+		in.Foreign = !slices.Contains(lives(got.Answers), file.Incarnation)
 	} else if i := saved.Newest(in.Copies, lives(got.Answers)); i >= 0 {
 		in.State = in.Copies[i]
 	} else {
@@ -321,12 +337,10 @@ func (r *rebuilder) look(ctx context.Context, w wishes, file *saved.State) (rebu
 	if !in.State.Servers.Has(pool.ServerID(r.cfg.Server)) {
 		return in, fmt.Errorf("%s is no server of pool %s there; run it on one that is: %w", r.cfg.Server, r.cfg.Pool, pool.ErrInvalid)
 	}
-	// A server that joined after what is restored may run what is restored: it stays registered.
-	if i := saved.Newest(in.Copies, lives(got.Answers)); i >= 0 {
-		for id, s := range in.Copies[i].Servers.All() {
-			if !in.State.Servers.Has(id) {
-				in.State.Servers = in.State.Servers.With(id, s)
-			}
+	in.State = rebuild.Merge(in.State, in.Newer, in.Copies)
+	for id, v := range in.State.VMs.All() {
+		if lacks, err := (definitions{}).Lack(v.XML); err == nil && lacks {
+			in.Bare = append(in.Bare, id)
 		}
 	}
 	for id := range in.Present {

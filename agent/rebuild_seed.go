@@ -53,45 +53,89 @@ func (r *rebuilder) seed(ctx context.Context, in rebuild.Input, p rebuild.Plan) 
 		return err
 	}
 	defer discard()
-	unlock, err := setup.LockLife(r.cfg.StateDir)
+	unlock, err := r.lockLife(in.Incarnation)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	switch now, err := setup.LoadOrigin(r.cfg.StateDir); {
-	case err != nil:
-		return err
-	case now.Incarnation != in.Incarnation:
-		return pool.Refuse("LIFE_CHANGED", "let that one finish", "another rebuild has begun on another server meanwhile")
-	}
 	return place()
+}
+
+// lockLife makes sure that this server belongs to the new life, and goes on to until unlock is called.
+func (r *rebuilder) lockLife(incarnation string) (unlock func(), err error) {
+	unlock, err = setup.LockLife(r.cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	now, err := setup.LoadOrigin(r.cfg.StateDir)
+	if err == nil && now.Incarnation != incarnation {
+		err = pool.Refuse("LIFE_CHANGED", "let that one finish", "another rebuild has begun on another server meanwhile")
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// external connects to an external etcd.
+func (r *rebuilder) external() (*kvetcd.Etcd, error) {
+	access, err := setup.ExternalAccess(r.cfg.Etcd)
+	if err != nil {
+		return nil, err
+	}
+	return kvetcd.Open(kvetcd.Options{Endpoints: access.Endpoints, TLS: access.TLS, Username: access.Username, Password: access.Password})
+}
+
+// externalIsReady refuses an external etcd that cannot be filled, before anything is changed.
+func (r *rebuilder) externalIsReady(ctx context.Context, p rebuild.Plan) error {
+	ctx, cancel := r.clock.WithTimeout(ctx, etcdLooks)
+	defer cancel()
+	edge, err := r.external()
+	if err != nil {
+		return err
+	}
+	defer edge.Close() //nolint:errcheck // it was only asked
+	return r.checkExternal(ctx, edge, p)
 }
 
 // seedExternal fills an external etcd, which must be empty, and not behind what the pool has seen.
 func (r *rebuilder) seedExternal(ctx context.Context, in rebuild.Input, p rebuild.Plan) error {
-	access, err := setup.ExternalAccess(r.cfg.Etcd)
-	if err != nil {
-		return err
-	}
-	edge, err := kvetcd.Open(kvetcd.Options{Endpoints: access.Endpoints, TLS: access.TLS, Username: access.Username, Password: access.Password})
+	edge, err := r.external()
 	if err != nil {
 		return err
 	}
 	defer edge.Close() //nolint:errcheck // written and acknowledged by then
+	unlock, err := r.lockLife(in.Incarnation)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := r.checkExternal(ctx, edge, p); err != nil {
+		return err
+	}
+	return r.write(ctx, edge, in, p)
+}
+
+// checkExternal refuses an external etcd that is too old a version, not empty, or behind.
+func (r *rebuilder) checkExternal(ctx context.Context, edge *kvetcd.Etcd, p rebuild.Plan) error {
 	if err := edge.CheckVersions(ctx); err != nil {
 		return err
 	}
-	left, revision, err := edge.List(ctx, store.NewKeys(r.cfg.Pool).Prefix())
+	prefix := store.NewKeys(r.cfg.Pool).Prefix()
+	left, revision, err := edge.List(ctx, prefix)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at the external etcd: %w", err)
 	case len(left) > 0:
-		return pool.Refuse("POOL_EXISTS", "delete everything below "+store.NewKeys(r.cfg.Pool).Prefix()+" there", "the external etcd has %d keys of pool %s", len(left), r.cfg.Pool)
+		return pool.Refuse("POOL_EXISTS", fmt.Sprintf("if they are what a rebuild left that broke off, delete them: etcdctl del --prefix %s", prefix),
+			"the external etcd has %d keys of pool %s, without its policy", len(left), r.cfg.Pool)
 	case revision <= p.Seen():
-		return pool.Refuse("REBUILD_REFUSED", fmt.Sprintf("seed it from a snapshot with etcdutl snapshot restore --bump-revision %d --mark-compacted, or use the one that there was", p.After),
+		return pool.Refuse("REBUILD_REFUSED", fmt.Sprintf("give back the one that there was, or save a snapshot of this one, empty as it is (etcdctl snapshot save FILE), and make its members anew "+
+			"from that with etcdutl snapshot restore FILE --bump-revision %d --mark-compacted", p.After),
 			"the external etcd is at revision %d, and the pool has seen %d: revisions must not repeat", revision, p.Seen())
 	}
-	return r.write(ctx, edge, in, p)
+	return nil
 }
 
 // write writes what is restored. The policy comes last, and only if there is none: without it nobody reads the rest.
@@ -102,11 +146,9 @@ func (r *rebuilder) write(ctx context.Context, edge kv.Store, in rebuild.Input, 
 	for _, s := range p.Servers {
 		ops = append(ops, k.PutServer(s))
 	}
-	for _, v := range in.State.VMs.All() {
-		ops = append(ops, k.PutVM(v))
-	}
 	for _, v := range p.VMs {
-		ops = append(ops, k.PutClaim(v.Claim))
+		reg, _ := in.State.VMs.Get(v.ID)
+		ops = append(ops, k.PutVM(v.Registration(reg)), k.PutClaim(v.Claim))
 	}
 	for _, h := range in.State.Homes.All() {
 		ops = append(ops, k.PutHome(h))

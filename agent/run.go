@@ -96,7 +96,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	answers.UseCanary(agent)
 	peers.UseCanary(agent)
 	answers.UseTunnels(ends, gate{pool.ServerID(c.Server), h.agent})
-	life := newLife(c, origin, hv, agent, db, id, clk, log)
+	life := newLife(c, origin, hv, agent, id, clk, log)
 	answers.UseLife(life)
 	answers.UseAuthority(setup.Authority{Settings: c, ConfigPath: path, Clock: clk})
 	pb.RegisterMeshServiceServer(srv, answers)

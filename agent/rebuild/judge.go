@@ -16,6 +16,13 @@ import (
 type Input struct {
 	// State is what will be restored: the newest copy, or a file that an operator chose.
 	State saved.State
+	// Newer is the newest copy that a server has, if State is a file that is older than that; else nil.
+	Newer *saved.State
+	// Foreign: State is of a life of the pool that no server which answers has ever belonged to; Adrift: an operator says
+	// that it is this pool's all the same.
+	Foreign, Adrift bool
+	// Bare are VMs whose definitions have a place for a password that is empty.
+	Bare []pool.VMID
 	// Copies are all copies that were found, also older ones; they tell which epochs were given out.
 	Copies []saved.State
 	// Present are the servers that answered, by name, with their VMs.
@@ -53,6 +60,16 @@ type VM struct {
 	Fate  Fate
 	Why   string
 	Claim pool.Claim
+	// Removed: a newer copy has it no more. If it runs nowhere it is registered as stopped.
+	Removed bool
+}
+
+// Registration is what it is registered with.
+func (v VM) Registration(was pool.VM) pool.VM {
+	if v.Removed && v.Fate != Adopted && v.Fate != Waits {
+		was.Desired = pool.DesiredStopped
+	}
+	return was
 }
 
 // Plan is what a rebuild will do.
@@ -67,6 +84,8 @@ type Plan struct {
 	Fences []pool.Fence
 	// Strangers are VMs with the pool's mark that no registration knows, as "VM on server".
 	Strangers []string
+	// Unrestored are VMs that a newer copy has and what is restored has not.
+	Unrestored []pool.VMID
 	// Refusals say why it must not be done, each with the way out; empty if it may.
 	Refusals []string
 	// After is what the new etcd's revisions come after: far more than the newest that anybody has seen.
@@ -102,7 +121,15 @@ func Judge(in Input) Plan {
 		if problem != "" {
 			p.Refusals = append(p.Refusals, problem)
 		}
+		v.Removed = in.Newer != nil && !in.Newer.VMs.Has(id)
 		p.VMs = append(p.VMs, v)
+	}
+	if in.Newer != nil {
+		for id := range in.Newer.VMs.All() {
+			if !in.State.VMs.Has(id) {
+				p.Unrestored = append(p.Unrestored, id)
+			}
+		}
 	}
 	p.Strangers = in.strangers()
 	p.Refusals = append(p.Refusals, in.refusals(p)...)
@@ -177,10 +204,21 @@ func (in Input) highest(id pool.VMID, here []found) (e pool.Epoch) {
 	return e
 }
 
+// last is the newest claim of a VM that anybody has kept: what is restored may be a file that is older than the copies.
+func (in Input) last(id pool.VMID) pool.Claim {
+	last, _ := in.State.Claims.Get(id)
+	for _, s := range in.Copies {
+		if c, ok := s.Claims.Get(id); ok && c.Epoch > last.Epoch {
+			last = c
+		}
+	}
+	return last
+}
+
 // vm decides what becomes of one VM; problem says why nothing can be decided.
 func (in Input) vm(id pool.VMID, absent []pool.ServerID) (v VM, problem string) {
 	reg, _ := in.State.VMs.Get(id)
-	old, _ := in.State.Claims.Get(id)
+	old := in.last(id)
 	here := in.here(reg)
 	top := in.highest(id, here)
 	for i, f := range here {
@@ -194,15 +232,15 @@ func (in Input) vm(id pool.VMID, absent []pool.ServerID) (v VM, problem string) 
 	switch {
 	case len(here) > 0 && in.proves(here[0], old, top, len(absent) > 0):
 		f := here[0]
-		return VM{id, Adopted, "runs on " + string(f.server), held(f.server, top)}, problem
+		return VM{ID: id, Fate: Adopted, Why: "runs on " + string(f.server), Claim: held(f.server, top)}, problem
 	case len(absent) > 0:
 		x, e := waitsFor(old, absent, top)
-		return VM{id, Waits, fmt.Sprintf("may run on %s, which does not answer", x), held(x, e)}, problem
+		return VM{ID: id, Fate: Waits, Why: fmt.Sprintf("may run on %s, which does not answer", x), Claim: held(x, e)}, problem
 	case len(here) > 0:
 		f := here[0]
-		return VM{id, Ended, fmt.Sprintf("what is left of it on %s is of an older claim", f.server), held(f.server, top+1)}, problem
+		return VM{ID: id, Fate: Ended, Why: fmt.Sprintf("what is left of it on %s is of an older claim", f.server), Claim: held(f.server, top+1)}, problem
 	}
-	return VM{id, Free, "runs nowhere", in.unassigned(id, old, top+1)}, problem
+	return VM{ID: id, Fate: Free, Why: "runs nowhere", Claim: in.unassigned(id, old, top+1)}, problem
 }
 
 // proves reports whether what a server has of a VM shows that nobody else executes it, and so may go on.
@@ -269,6 +307,10 @@ func (in Input) refusals(p Plan) (out []string) {
 		case !s.GetKnown():
 			out = append(out, fmt.Sprintf("%s cannot say what runs there: its libvirt or its guard does not answer", id))
 		}
+	}
+	if in.Foreign && !in.Adrift {
+		out = append(out, fmt.Sprintf("no server that answers has ever belonged to the life %s of pool %s: it is of another pool of that name, or of one whose servers "+
+			"were all set up anew; if you know that it is of this one, say so with --other-life", in.State.Incarnation, in.State.Pool))
 	}
 	for _, id := range in.Off {
 		if in.Present[id] != nil {

@@ -3,6 +3,7 @@ package rebuild
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,17 +23,50 @@ func Show(w io.Writer, in Input, p Plan, source string) error {
 	}
 	for _, v := range p.VMs {
 		reg, _ := in.State.VMs.Get(v.ID)
-		fmt.Fprintf(t, "VM\t%s\t%s\t%s\n", v.ID, v.Why, next(v, reg))
+		fmt.Fprintf(t, "VM\t%s\t%s\t%s\n", v.ID, v.Why, next(v, v.Registration(reg)))
 	}
 	for _, s := range p.Strangers {
 		fmt.Fprintf(t, "not registered\t%s\t\tleft alone; register it again\n", s)
 	}
+	showNewer(t, in, p)
 	fmt.Fprintln(t, "\nNot restored: sessions, the leader, operations, alerts, events, fences, join tokens, and passwords out of definitions:")
 	fmt.Fprintln(t, "a VM that had some runs on, and starts without them until it is registered anew. Witnesses join anew.")
+	if len(in.Bare) > 0 {
+		fmt.Fprintf(t, "Definitions with a place for a password that will be empty: %s.\n", vmWords(in.Bare))
+	}
 	for _, r := range p.Refusals {
 		fmt.Fprintf(t, "\nNot possible: %s.\n", r)
 	}
 	return t.Flush()
+}
+
+// showNewer tells what is lost by restoring something older than what the servers have.
+func showNewer(w io.Writer, in Input, p Plan) {
+	if in.Newer == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nIt is OLDER than the copy of %s, saved at %s (revision %d): what was set since is lost. Without a file that copy is restored.\n",
+		in.Newer.Server, in.Newer.At.Format(time.RFC3339), in.Newer.Revision)
+	var removed []pool.VMID
+	for _, v := range p.VMs {
+		if v.Removed {
+			removed = append(removed, v.ID)
+		}
+	}
+	if len(p.Unrestored) > 0 {
+		fmt.Fprintf(w, "Registered since, and NOT restored: %s. Register them again.\n", vmWords(p.Unrestored))
+	}
+	if len(removed) > 0 {
+		fmt.Fprintf(w, "Removed since, and registered again: %s. Those that run nowhere are not started.\n", vmWords(removed))
+	}
+}
+
+func vmWords(ids []pool.VMID) string {
+	var all []string
+	for _, id := range ids {
+		all = append(all, string(id))
+	}
+	return strings.Join(all, ", ")
 }
 
 func onOff(on bool) string {
