@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,116 +12,49 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/etcdutl/v3/snapshot"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/store"
+	"github.com/holdfast-ha/holdfast/test/etcdtest"
 )
 
-// stranger is an etcd that somebody else runs, with one member.
-type stranger struct {
-	t    *testing.T
-	ip   string
-	dir  string
-	etcd *embed.Etcd
-}
-
-func newStranger(t *testing.T) *stranger {
-	s := &stranger{t: t, ip: loopback(t), dir: filepath.Join(t.TempDir(), "data")}
-	s.start()
-	t.Cleanup(func() { s.etcd.Close() })
-	return s
-}
-
-func (s *stranger) url(port int) string { return "http://" + s.ip + ":" + strconv.Itoa(port) }
-
-func (s *stranger) start() {
-	s.t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Name, cfg.Dir = "theirs", s.dir
-	for port, to := range map[int][]*[]url.URL{2379: {&cfg.ListenClientUrls, &cfg.AdvertiseClientUrls}, 2380: {&cfg.ListenPeerUrls, &cfg.AdvertisePeerUrls}} {
-		u, err := url.Parse(s.url(port))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		*to[0], *to[1] = []url.URL{*u}, []url.URL{*u}
-	}
-	cfg.InitialCluster = "theirs=" + s.url(2380)
-	cfg.UnsafeNoFsync = true
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	e, err := embed.StartEtcd(cfg)
+func dial(t *testing.T, c *etcdtest.Cluster) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.etcd = e
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-s.t.Context().Done():
-	}
-}
-
-// restart stops it, has its data changed, and starts it again.
-func (s *stranger) restart(change func()) {
-	s.t.Helper()
-	s.etcd.Close()
-	change()
-	s.start()
-}
-
-func (s *stranger) wipe() {
-	if err := os.RemoveAll(s.dir); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *stranger) client() *clientv3.Client {
-	s.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.url(2379)}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { c.Close() })
-	return c
+	t.Cleanup(func() { client.Close() })
+	return client
 }
 
 // save is etcdctl snapshot save FILE.
-func (s *stranger) save() (file string) {
-	s.t.Helper()
-	file = filepath.Join(s.t.TempDir(), "empty.db")
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+func save(t *testing.T, c *etcdtest.Cluster) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "empty.db")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := s.client().Snapshot(ctx)
+	r, err := dial(t, c).Snapshot(ctx)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer r.Close()
 	data, err := io.ReadAll(r)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, data, 0o600); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return file
 }
 
-// restore is etcdutl snapshot restore FILE --bump-revision N --mark-compacted.
-func (s *stranger) restore(file string, bump uint64) {
-	s.t.Helper()
-	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{SnapshotPath: file, Name: "theirs", OutputDataDir: s.dir, PeerURLs: []string{s.url(2380)},
-		InitialCluster: "theirs=" + s.url(2380), InitialClusterToken: "anew", RevisionBump: bump, MarkCompacted: true})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-}
-
 func TestAnExternalEtcdThatWasWipedIsFilledOnlyOnceItIsNotBehind(t *testing.T) {
 	t.Parallel()
-	e := newStranger(t)
-	s := newSite(t, 2, e.url(2379), func(k store.Keys) []kv.Op { return registered(k, runningOn("web", "srv-2", 4)) })
+	e := etcdtest.Start(t, 1)
+	s := newSite(t, 2, e.Endpoints()[0], func(k store.Keys) []kv.Op { return registered(k, runningOn("web", "srv-2", 4)) })
 	s.server(2).runs("web", 4)
 	// The pool lives for a while.
 	k, before := store.NewKeys("prod"), pool.Revision(0)
@@ -133,7 +65,9 @@ func TestAnExternalEtcdThatWasWipedIsFilledOnlyOnceItIsNotBehind(t *testing.T) {
 	if _, err := s.server(1).command(rebuildCommand, "--yes"); err == nil || !strings.Contains(err.Error(), "delete everything below /holdfast/v1/prod/") {
 		t.Errorf("over a pool that is there: %v", err)
 	}
-	e.restart(e.wipe)
+	e.Member(0).Stop()
+	e.Member(0).Wipe()
+	e.Member(0).Restart()
 	// What it refuses changes nothing.
 	out, err := s.server(1).command(rebuildCommand, "--yes")
 	if err == nil || !strings.Contains(err.Error(), "nothing was changed") {
@@ -154,11 +88,11 @@ func TestAnExternalEtcdThatWasWipedIsFilledOnlyOnceItIsNotBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := e.save()
-	e.restart(func() {
-		e.wipe()
-		e.restore(file, bump)
-	})
+	file := save(t, e)
+	e.Member(0).Stop()
+	e.Member(0).Wipe()
+	e.Member(0).Restore(file, bump)
+	e.Member(0).Restart()
 	// A backup is still to be had, from the servers' copies.
 	out, err = s.server(1).command(backupCommand, filepath.Join(t.TempDir(), "late.json"))
 	if err != nil {
@@ -180,8 +114,8 @@ func TestAnExternalEtcdThatWasWipedIsFilledOnlyOnceItIsNotBehind(t *testing.T) {
 
 func TestAnExternalEtcdWithKeysOfThePoolIsNotFilled(t *testing.T) {
 	t.Parallel()
-	e := newStranger(t)
-	s := newSite(t, 2, e.url(2379), func(k store.Keys) []kv.Op { return registered(k, runningOn("web", "srv-2", 4)) })
+	e := etcdtest.Start(t, 1)
+	s := newSite(t, 2, e.Endpoints()[0], func(k store.Keys) []kv.Op { return registered(k, runningOn("web", "srv-2", 4)) })
 	s.server(2).runs("web", 4)
 	file := filepath.Join(t.TempDir(), "prod.json")
 	if _, err := s.server(1).command(backupCommand, file); err != nil {
@@ -191,7 +125,7 @@ func TestAnExternalEtcdWithKeysOfThePoolIsNotFilled(t *testing.T) {
 		m.stopAgent()
 	}
 	// All is deleted but one key, as when a rebuild broke off before the policy.
-	c := e.client()
+	c := dial(t, e)
 	if _, err := c.Delete(t.Context(), "/holdfast/v1/prod/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}

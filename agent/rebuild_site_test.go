@@ -275,7 +275,15 @@ func (m *machine) agent(ctx context.Context) error {
 	srv.Stop()
 	cancel()
 	for range len(all) - 1 {
-		_ = <-done // err says why it ended
+		err = errors.Join(err, ended(<-done))
+	}
+	return err
+}
+
+// ended leaves out what the end of an agent brings about.
+func ended(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
 	}
 	return err
 }
