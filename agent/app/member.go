@@ -50,6 +50,9 @@ func (a *Agent) memberRecord(id kv.LeaseID) pool.Member {
 		Guard: f.guard, Watchdog: f.watchdog, Lacks: f.lacks, StorageLost: f.storageLost, NoPause: f.noPause, Trouble: trouble, Since: f.since,
 		RosterRevision: a.book.Acknowledged(), Failsafe: true,
 	}
+	if s := a.current(); s != nil {
+		m.CutShort = s.CutShort()
+	}
 	if a.e.Voter != nil {
 		m.EtcdVoter = a.e.Voter()
 	}

@@ -160,8 +160,9 @@ func (l *Leader) Step(ctx context.Context, fencing *clock.Group) time.Duration {
 	suspects := l.lookout.found()
 	l.forgetPower(snap, suspects)
 	l.firstLook(snap, now)
+	l.witness.lookForeign(snap, now)
 	in := plan.Input{Snapshot: snap, Leader: office, Now: now, Wall: l.cfg.Clock.Wall(), Lost: l.seen, Starts: l.starts, Storage: l.storage,
-		Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults(),
+		Foreign: l.witness.strange(snap, now), Known: l.witness.known, ColdUntil: l.coldUntil, Power: l.powerResults(),
 		PowerOn: l.powerOnResults(), Suspects: suspects, Switches: l.switches.found(), Room: l.room}
 	res := l.cfg.Plan(in)
 	if err := verify(snap, res.Actions); err != nil {

@@ -40,6 +40,12 @@ func verifyClaim(s *pool.Snapshot, fences map[pool.ServerID]pool.Fence, next poo
 	if next.Revision != was.Revision {
 		return fmt.Errorf("claim %s: decided on revision %d, the snapshot has %d: %w", next.VM, next.Revision, was.Revision, pool.ErrInvalid)
 	}
+	if before := s.Doubted(next.VM); before != nil {
+		if before.SameRight(next) {
+			return nil
+		}
+		return fmt.Errorf("claim %s: changed by a stranger, and not written as it was: %w", next.VM, pool.ErrInvalid)
+	}
 	taken := was.Phase.Owned() && (next.Server != was.Server || next.Session != was.Session)
 	if !taken || s.FencedFor(was.Server, was.Session) || fences[was.Server].Covers(was.Session) {
 		return nil

@@ -3,6 +3,7 @@ package leader
 import (
 	"time"
 
+	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
 
@@ -15,6 +16,39 @@ type witness struct {
 	// since is when each session was first seen, known those that count.
 	since map[pool.Session]pool.Instant
 	known map[pool.Session]bool
+	// foreign are the strangers' writes of the latest snapshots, and when each was first seen.
+	foreign map[string]foreignSight
+}
+
+type foreignSight struct {
+	revision pool.Revision
+	at       pool.Instant
+}
+
+// strange returns the strangers' writes in s that were first seen lately, by key.
+func (w *witness) strange(s *pool.Snapshot, now pool.Instant) []pool.Foreign {
+	var out []pool.Foreign
+	for key, f := range s.Foreign.All() {
+		if now.Sub(w.foreign[key].at) < plan.ForeignNews {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// lookForeign takes note of strangers' writes.
+func (w *witness) lookForeign(s *pool.Snapshot, now pool.Instant) {
+	if s.Foreign.Len() == 0 {
+		return
+	}
+	if w.foreign == nil {
+		w.foreign = map[string]foreignSight{}
+	}
+	for key, f := range s.Foreign.All() {
+		if w.foreign[key].revision != f.Revision {
+			w.foreign[key] = foreignSight{f.Revision, now}
+		}
+	}
 }
 
 // manySessions is when sessions that no claim names any more are forgotten.
@@ -25,6 +59,7 @@ func (w *witness) look(s *pool.Snapshot, now pool.Instant) {
 	if s.Revision == 0 {
 		return
 	}
+	w.lookForeign(s, now)
 	if w.first == 0 || len(w.since) > manySessions {
 		first := max(w.first, 1)
 		if w.first == 0 {

@@ -18,7 +18,10 @@ type View struct {
 	Claim    pool.Claim
 	HasClaim bool
 	Fresh    bool
-	VM       pool.VM
+	// Foreign: the claim was seen to be written by somebody who is not Holdfast. Unseen: it was read, and the watch has not
+	// shown yet how it came about.
+	Foreign, Unseen bool
+	VM              pool.VM
 	// Registered: the VM stands in the pool's registrations.
 	Registered bool
 	// Protected: effective HA.
@@ -139,6 +142,9 @@ func Decide(v View) Decision {
 	if v.Session == 0 {
 		return do(StepNone, "no session")
 	}
+	if v.Foreign {
+		return do(StepNone, "its claim was written by somebody who is not Holdfast; left alone until the leader has put that right")
+	}
 	switch v.Claim.Phase {
 	case pool.PhaseAssigned:
 		return decideAssigned(v)
@@ -184,6 +190,9 @@ func decideAssigned(v View) Decision {
 	d := v.Domain
 	if v.Claim.Session != v.Session {
 		return do(StepNone, "assigned to an earlier session; the leader assigns anew")
+	}
+	if v.Unseen {
+		return do(StepNone, "who assigned it is not seen yet")
 	}
 	if v.VM.Desired == pool.DesiredUnspecified {
 		return do(StepNone, "its registration cannot be read; left alone")
@@ -252,6 +261,8 @@ func decideOwned(v View) Decision {
 	d := v.Domain
 	dead := d == nil || d.State == DomainGone
 	switch {
+	case dead && v.Unseen && v.Acked != v.Claim.Revision:
+		return do(StepNone, "who gave it to this server is not seen yet")
 	case dead:
 		return Decision{Step: StepRelease, Cause: endCause(v), Why: endWhy(v)}
 	case v.Claim.Session != v.Session:

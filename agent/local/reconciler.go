@@ -419,7 +419,9 @@ func (r *Reconciler) view(vm pool.VMID, now pool.Instant) View {
 	}
 	v.Claim, v.HasClaim = snap.Claims.Get(vm)
 	if t.hasClaim && t.claim.Revision > max(v.Claim.Revision, snap.Revision) {
-		v.Claim, v.HasClaim = t.claim, true
+		v.Claim, v.HasClaim, v.Unseen = t.claim, true, true
+	} else {
+		v.Foreign = snap.Doubted(vm) != nil
 	}
 	if v.Registered && v.VM.Desired == pool.DesiredUnspecified {
 		// The registration cannot be read. What it says is not known, so nothing about the VM changes.

@@ -25,6 +25,7 @@ var Invariants = [...]string{
 	8:  "a VM that no event touched is neither stopped, moved nor restarted",
 	9:  "no guest boots from a disk that is not the one it wrote last",
 	10: "no guest goes on with memory that is older than another copy's execution",
+	11: "what Holdfast writes is never taken for a stranger's",
 }
 
 // Checker watches a pool's invariants, from time 0 on, after every event.
@@ -113,6 +114,7 @@ func (c *Checker) change(k Change) {
 		c.wrote(k)
 		return
 	}
+	c.takenForStranger(k)
 	for id := range k.After.Claims.ChangedSince(k.Before.Claims) {
 		was, had := k.Before.Claims.Get(id)
 		now, has := k.After.Claims.Get(id)
@@ -129,6 +131,19 @@ func (c *Checker) wrote(k Change) {
 	}
 	for id := range k.After.Members.ChangedSince(k.Before.Members) {
 		c.strange["server "+string(id)] = true
+	}
+}
+
+// takenForStranger: whatever is reported as a stranger's write is one. Where a defence is switched off, agents write what
+// none of them should.
+func (c *Checker) takenForStranger(k Change) {
+	if c.p.tamper.any() {
+		return
+	}
+	for key, f := range k.After.Foreign.All() {
+		if f.Revision == k.After.Revision && !c.strange["vm "+string(f.VM)] && !c.strange["server "+string(f.Server)] {
+			c.broken(11, "%s, changed by %s: %s", key, k.By, f.Text)
+		}
 	}
 }
 

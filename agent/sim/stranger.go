@@ -40,7 +40,12 @@ func (p *Pool) deleteClaim(st scenario.Statement) error {
 }
 
 // forgeClaim tells a server to start a VM as a leader would that knew its old server to be harmless.
-func (p *Pool) forgeClaim(st scenario.Statement) error {
+func (p *Pool) forgeClaim(st scenario.Statement) error { return p.forge(st, pool.PhaseAssigned) }
+
+// forgeHeld says that a server runs a VM already.
+func (p *Pool) forgeHeld(st scenario.Statement) error { return p.forge(st, pool.PhaseHeld) }
+
+func (p *Pool) forge(st scenario.Statement, phase pool.Phase) error {
 	c, err := p.claimOf(st)
 	if err != nil {
 		return err
@@ -49,7 +54,7 @@ func (p *Pool) forgeClaim(st scenario.Statement) error {
 	if !ok {
 		return errNothing(fmt.Sprintf("%s is no member at this moment", st.Server))
 	}
-	return p.strange(p.Keys.PutClaim(pool.Claim{VM: c.VM, Server: m.Server, Session: m.Session, Epoch: c.Epoch + 1, Phase: pool.PhaseAssigned,
+	return p.strange(p.Keys.PutClaim(pool.Claim{VM: c.VM, Server: m.Server, Session: m.Session, Epoch: c.Epoch + 1, Phase: phase, Armed: phase == pool.PhaseHeld,
 		LastServer: c.Server, Since: c.Since, Incarnation: c.Incarnation}))
 }
 

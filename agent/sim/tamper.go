@@ -22,6 +22,11 @@ type Tamper struct {
 	NoLocks bool
 }
 
+// any reports whether anything is switched off.
+func (t Tamper) any() bool {
+	return t.Kills != nil || t.Store != nil || t.Agent != nil || t.Guard != nil || t.NoLocks
+}
+
 // And returns what switches off both what t and what other switch off. Where both replace the same edge, other's stands
 // on top.
 func (t Tamper) And(other Tamper) Tamper {

@@ -73,6 +73,8 @@ type Session struct {
 	recheck, stop  bool
 	running, over  bool
 	failing        bool // the latest attempt failed
+	// cutShort says how the latest session that was lost ended, if that was before its time.
+	cutShort string
 
 	// What follows belongs to the renewal loop alone, and after its end to Handover or Release.
 	state   State
@@ -231,9 +233,22 @@ func (s *Session) begin(session pool.Session, lease kv.LeaseID, sent pool.Instan
 	s.notify()
 }
 
+// CutShort says how the session before the present one ended, if its lease could not have expired yet and this Session did
+// not end it: somebody else deleted its key or revoked its lease. Empty if not, or if there was none.
+func (s *Session) CutShort() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cutShort
+}
+
 // lose ends the session because of why, which etcd told.
 func (s *Session) lose(info Info, why string) {
 	s.mu.Lock()
+	s.cutShort = ""
+	if left := s.info.Deadline.Sub(s.cfg.Clock.Now()); left > 0 && s.info.Session == info.Session {
+		s.cutShort = fmt.Sprintf("session %d ended %v before its lease could expire: %s; somebody deleted its key or revoked its lease",
+			info.Session, max(left.Round(100*time.Millisecond), 100*time.Millisecond), why)
+	}
 	s.info, s.allowed, s.acked, s.failing = Info{}, 0, 0, false
 	s.mu.Unlock()
 	s.move = nil

@@ -47,6 +47,7 @@ func (p *planner) planAlerts() {
 	p.pauseAlerts(raise)
 	p.promiseAlert(raise)
 	p.troubleAlerts(raise)
+	p.foreignAlerts()
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		p.open(want[id])
 	}

@@ -17,6 +17,8 @@ type Input struct {
 	Wall time.Time
 	// Lost holds the leader's own sightings of servers without a member key; see Look.
 	Lost map[pool.ServerID]Sight
+	// Foreign are the strangers' writes that this agent has seen, each for ForeignNews, by key.
+	Foreign []pool.Foreign
 	// Starts holds since when servers have been silent about VMs that they were told to start; see LookAtStarts.
 	Starts map[pool.VMID]StartSight
 	// Storage holds what members say of their path to the shared storage, and since when; see LookAtStorage.

@@ -16,7 +16,7 @@ func adopting(c pool.Claim) bool {
 }
 
 // mayRun reports whether the claim's server may be executing the VM.
-func mayRun(c pool.Claim) bool { return c.Phase.Owned() || adopting(c) }
+func mayRun(c pool.Claim) bool { return c.MayRun() }
 
 // covers reports whether a recorded fence proves that the claim's server no longer runs the VM. Power and an
 // operator's word cover everything; the guard and the watchdog only what was armed when the session ended, and the

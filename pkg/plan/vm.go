@@ -16,6 +16,10 @@ func (p *planner) planVMs() {
 		if vm == nil || !vm.Readable() || (claim != nil && !claim.Readable()) {
 			continue
 		}
+		if before := p.snap.Doubted(vm.ID); before != nil {
+			p.giveBack(p.subject(*vm), *before)
+			continue
+		}
 		if claim != nil && claim.Phase == pool.PhaseHeld && len(p.ops[vm.ID]) == 0 && p.server(claim.Server).quiet(claim) {
 			continue // the common case, and cheap
 		}

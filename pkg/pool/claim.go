@@ -111,6 +111,8 @@ type Claim struct {
 	Incarnation string
 	// Since is when the phase began, by the writer's wall clock; for people.
 	Since time.Time
+	// Replaces is the mod revision of a stranger's value that the leader wrote this one in place of; 0: of none.
+	Replaces Revision
 	// Revision is the key's mod revision; not stored in the value.
 	Revision Revision
 }

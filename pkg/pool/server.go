@@ -97,6 +97,9 @@ type Member struct {
 	Trouble string
 	// Failsafe: it obeys the roster, and answers when it is asked for a promise.
 	Failsafe bool
+	// CutShort says how the session before this one ended, if that was before its lease could expire and not by the server's
+	// own doing; empty if not.
+	CutShort string
 	Since    time.Time
 	Revision Revision
 }

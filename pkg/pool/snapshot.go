@@ -23,6 +23,9 @@ type Snapshot struct {
 	// Corrupt names keys whose values could not be read, with why. They are treated as absent by nobody: what
 	// belongs to them is left alone.
 	Corrupt Table[string, string]
+	// Foreign names the keys, from their kind on, that somebody changed who is not Holdfast, as this agent saw it happen:
+	// each with its newest such change, few of those that are settled.
+	Foreign Table[string, Foreign]
 }
 
 // Protected reports effective HA for a VM: pool HA on, not frozen, and the VM's own HA on.

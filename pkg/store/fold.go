@@ -29,6 +29,10 @@ type fold struct {
 	shelves     map[string]shelf
 	// next is the snapshot being built.
 	next *pool.Snapshot
+	// listed is the revision of the last list: values up to it were not seen to come about.
+	listed pool.Revision
+	// changed are the claims, as they were, and the members that the revision being folded changes.
+	changed []changedKey
 	// shared lets mirrors in one process fold together; nil for one alone.
 	shared *Shared
 }
@@ -57,6 +61,7 @@ func (f *fold) list(all []kv.KeyValue, rev pool.Revision) error {
 	if err := f.notBack(rev); err != nil {
 		return err
 	}
+	f.listed = rev
 	if f.known(rev) {
 		return nil
 	}
@@ -77,6 +82,7 @@ func (f *fold) list(all []kv.KeyValue, rev pool.Revision) error {
 	for _, s := range f.shelves {
 		s.close(f.next)
 	}
+	f.next.Foreign = listedForeign(f.snap.Foreign, f.next.Claims)
 	return f.finish()
 }
 
@@ -156,9 +162,13 @@ func (f *fold) apply(b kv.Batch) error {
 	next := *f.snap
 	next.Revision = b.Revision
 	f.next = &next
-	for _, e := range b.Events {
+	for i, e := range b.Events {
+		f.noteChange(e)
 		if err := f.event(e); err != nil {
 			return err
+		}
+		if i+1 == len(b.Events) || b.Events[i+1].ModRevision != e.ModRevision {
+			f.judge(e.ModRevision)
 		}
 	}
 	return f.finish()

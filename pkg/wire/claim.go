@@ -15,6 +15,7 @@ func Claim(c pool.Claim) *pb.Claim {
 		Phase: pb.ClaimPhase(c.Phase), Armed: c.Armed, Watchdog: span(c.Watchdog), Incoming: incoming(c.Incoming),
 		Operation: text(c.Operation), LastServer: text(c.LastServer), Cause: pb.ReleaseCause(c.Cause),
 		Detail: text(c.Detail), Incarnation: text(c.Incarnation), Since: stamp(c.Since), Paused: c.Paused,
+		Replaces: int64(c.Replaces),
 	}
 }
 
@@ -28,6 +29,7 @@ func ParseClaim(m *pb.Claim) (pool.Claim, error) {
 		Operation: pool.OperationID(m.GetOperation()), LastServer: pool.ServerID(m.GetLastServer()),
 		Cause: enum(&p, "cause", m.GetCause(), lastCause), Detail: m.GetDetail(),
 		Incarnation: m.GetIncarnation(), Since: p.time("since", m.GetSince()), Paused: m.GetPaused(),
+		Replaces: pool.Revision(m.GetReplaces()),
 	}
 	return c, p.err
 }

@@ -72,7 +72,7 @@ func Member(v pool.Member) *pb.Member {
 		BootId: text(v.BootID), MemoryBytes: v.MemoryBytes, Cpus: number(v.CPUs), Guard: v.Guard,
 		Watchdog: span(v.Watchdog), Lacks: lacks(v.Lacks), StorageLost: v.StorageLost,
 		RosterRevision: int64(v.RosterRevision), EtcdVoter: v.EtcdVoter, Since: stamp(v.Since), NoPause: text(v.NoPause),
-		Failsafe: v.Failsafe, Trouble: text(v.Trouble),
+		Failsafe: v.Failsafe, Trouble: text(v.Trouble), CutShort: text(v.CutShort),
 	}
 }
 
@@ -84,7 +84,7 @@ func ParseMember(m *pb.Member) (pool.Member, error) {
 		Incarnation: m.GetIncarnation(), BootID: m.GetBootId(), MemoryBytes: m.GetMemoryBytes(),
 		CPUs: int(m.GetCpus()), Guard: m.GetGuard(), Watchdog: p.duration("watchdog", m.GetWatchdog()),
 		Lacks: parseLacks(m.GetLacks()), StorageLost: m.GetStorageLost(),
-		RosterRevision: pool.Revision(m.GetRosterRevision()), EtcdVoter: m.GetEtcdVoter(), NoPause: m.GetNoPause(), Failsafe: m.GetFailsafe(), Trouble: m.GetTrouble(),
+		RosterRevision: pool.Revision(m.GetRosterRevision()), EtcdVoter: m.GetEtcdVoter(), NoPause: m.GetNoPause(), Failsafe: m.GetFailsafe(), Trouble: m.GetTrouble(), CutShort: m.GetCutShort(),
 		Since: p.time("since", m.GetSince()),
 	}
 	return v, p.err

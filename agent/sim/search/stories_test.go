@@ -240,6 +240,14 @@ func diesInBetween(n uint64) string {
 	return twoHomes + fmt.Sprintf("at %v libvirtd kill s1\nat %v libvirtd start s1\n", at, at+500*time.Millisecond)
 }
 
+// forged: the leader is dead, so that nobody puts anything right, and somebody tells a server to start a VM, while the server
+// that runs it cannot read that.
+func forged(n uint64) string {
+	at := 3*time.Second + time.Duration(n)*20*time.Millisecond
+	return "pool trust-guard-alone=on\nservers s1 s2 s3 s4\nleader s1\nvm a on=s2 disks=block\nat 3s power off s1\nat 3s cut s2 etcd\n" +
+		fmt.Sprintf("at %v etcd forge claim a s3\nat 30s heal s2\n", at)
+}
+
 // powered are three servers with power switches.
 func powered(options string) string {
 	return fmt.Sprintf("server s1 fencing=power %[1]s\nserver s2 fencing=power %[1]s\nserver s3 fencing=power %[1]s\n", options)

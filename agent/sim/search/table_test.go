@@ -66,6 +66,13 @@ var ofClaims = []mutant{
 				return d
 			}
 		})},
+	{name: "a claim that no writer of Holdfast's can have written is obeyed", runs: 100, alone: true,
+		story: forged,
+		tamper: decides(func(v *local.View, _ func() local.Decision) local.Decision {
+			trusting := *v
+			trusting.Foreign, trusting.Unseen = false, false
+			return local.Decide(trusting)
+		})},
 	{name: "a write whose outcome is unknown is taken for done", alone: true, runs: 300,
 		aim: aim{fencing: "none", incident: startAndCut},
 		tamper: txns(func(ctx context.Context, t kv.Txn, real txnFunc) (kv.Result, error) {

@@ -1545,7 +1545,10 @@ type Member struct {
 	// It obeys the roster, and answers when it is asked for a promise. docs/safety.md, "Failsafe".
 	Failsafe bool `protobuf:"varint,16,opt,name=failsafe,proto3" json:"failsafe,omitempty"`
 	// What its agent needs and has had no answer from for a while: its guard, or libvirt. Empty if all is well.
-	Trouble       string `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	Trouble string `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	// How the server's session before this one ended, if that was before its lease could expire and not by its own doing:
+	// somebody deleted its key or revoked its lease. Empty if not.
+	CutShort      string `protobuf:"bytes,18,opt,name=cut_short,json=cutShort,proto3" json:"cut_short,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1695,6 +1698,13 @@ func (x *Member) GetFailsafe() bool {
 func (x *Member) GetTrouble() string {
 	if x != nil {
 		return x.Trouble
+	}
+	return ""
+}
+
+func (x *Member) GetCutShort() string {
+	if x != nil {
+		return x.CutShort
 	}
 	return ""
 }
@@ -2213,7 +2223,10 @@ type Claim struct {
 	Incarnation string                 `protobuf:"bytes,13,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Since       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=since,proto3" json:"since,omitempty"`
 	// Handed over: the guest was paused by hand before it moved, and stays so.
-	Paused        bool `protobuf:"varint,15,opt,name=paused,proto3" json:"paused,omitempty"`
+	Paused bool `protobuf:"varint,15,opt,name=paused,proto3" json:"paused,omitempty"`
+	// The mod revision of a value that somebody else had written, in whose place the leader wrote the former claim again.
+	// docs/etcd.md, "What a stranger's write does". It says nothing once the claim has changed since.
+	Replaces      int64 `protobuf:"varint,16,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2351,6 +2364,13 @@ func (x *Claim) GetPaused() bool {
 		return x.Paused
 	}
 	return false
+}
+
+func (x *Claim) GetReplaces() int64 {
+	if x != nil {
+		return x.Replaces
+	}
+	return 0
 }
 
 // What a VM's owner last reported; written on change, never on a timer. Key `states/<vm>`.
@@ -3681,7 +3701,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x04mark\x18\x05 \x01(\v2\x11.holdfast.v1.MarkR\x04mark\"0\n" +
 	"\x04Lack\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\tR\amissing\"\xab\x04\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\"\xc8\x04\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x19\n" +
 	"\blease_id\x18\x02 \x01(\x03R\aleaseId\x12\x18\n" +
@@ -3701,7 +3721,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
 	"\bno_pause\x18\x0f \x01(\tR\anoPause\x12\x1a\n" +
 	"\bfailsafe\x18\x10 \x01(\bR\bfailsafe\x12\x18\n" +
-	"\atrouble\x18\x11 \x01(\tR\atrouble\"\xf8\x01\n" +
+	"\atrouble\x18\x11 \x01(\tR\atrouble\x12\x1b\n" +
+	"\tcut_short\x18\x12 \x01(\tR\bcutShort\"\xf8\x01\n" +
 	"\x05Fence\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12(\n" +
@@ -3748,7 +3769,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\bIncoming\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12\x12\n" +
-	"\x04held\x18\x03 \x01(\bR\x04held\"\x82\x04\n" +
+	"\x04held\x18\x03 \x01(\bR\x04held\"\x9e\x04\n" +
 	"\x05Claim\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x18\n" +
@@ -3766,7 +3787,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x06detail\x18\f \x01(\tR\x06detail\x12 \n" +
 	"\vincarnation\x18\r \x01(\tR\vincarnation\x120\n" +
 	"\x05since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
-	"\x06paused\x18\x0f \x01(\bR\x06paused\"\xbe\x01\n" +
+	"\x06paused\x18\x0f \x01(\bR\x06paused\x12\x1a\n" +
+	"\breplaces\x18\x10 \x01(\x03R\breplaces\"\xbe\x01\n" +
 	"\aVMState\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x14\n" +
