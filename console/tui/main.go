@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +35,20 @@ func main() {
 		args: os.Args[1:], in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, now: time.Now,
 		terminal: func() bool { return isTerminal(os.Stdin) && isTerminal(os.Stdout) },
 	}
+	settle(os.Getenv)
 	os.Exit(p.run())
+}
+
+// settle makes the runtime quiet, unless the environment says otherwise. The program mostly waits: more threads than
+// one would only wake each other up, which costs more than the work itself. Memory is collected less often: what is held
+// is a few megabytes.
+func settle(getenv func(string) string) {
+	if getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) } //nolint:gosec // a file descriptor is small

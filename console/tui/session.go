@@ -32,6 +32,9 @@ func (o *opener) names() []string {
 	return contexts.Names(file)
 }
 
+// window holds the first message of a large pool, and spares the questions about how fast the connection is.
+const window = 4 << 20
+
 // open opens the pool of that context; empty: the one that flags and environment name.
 func (o *opener) open(name string) (ui.Session, ui.Pool, error) {
 	wish := o.wish
@@ -42,7 +45,7 @@ func (o *opener) open(name string) (ui.Session, ui.Pool, error) {
 	if err != nil {
 		return nil, ui.Pool{}, err
 	}
-	client, err := rpc.Dial(choice.Target, rpc.Limits{})
+	client, err := rpc.Dial(choice.Target, rpc.Limits{Window: window})
 	if err != nil {
 		return nil, ui.Pool{}, err
 	}

@@ -21,14 +21,7 @@ type index struct {
 	operations  map[string]*pb.Operation
 	counts      map[pb.VMStatus]int
 	unprotected int
-	problems    []problem
-}
-
-// problem is one thing that is wrong: what it is about and one sentence.
-type problem struct {
-	id, server, vm string
-	text           string
-	since          time.Time
+	problems    problems
 }
 
 // reindex brings the index up to the view. Where only some VMs are others than before, it looks at those alone: a large
@@ -41,23 +34,23 @@ func (m *Model) reindex(v *feed.View) {
 	changed, same := changedVMs(old, v)
 	if !same {
 		m.index.count(v)
+		m.index.problems.collect(v)
 	} else {
 		for _, c := range changed {
 			m.index.tally(c[0], -1)
 			m.index.tally(c[1], 1)
+			m.index.problems.replace(c[0], c[1])
 		}
 	}
 	if old == nil || !sameList(old.Operations, v.Operations) {
 		m.index.indexOperations(v)
 	}
-	if !same || old.Pool != v.Pool || !sameList(old.Servers, v.Servers) || slices.ContainsFunc(changed, func(c [2]*pb.VMView) bool {
-		return vmTone(c[0].GetStatus()) == bad || vmTone(c[1].GetStatus()) == bad
-	}) {
+	if old == nil || old.Pool != v.Pool || !sameList(old.Servers, v.Servers) {
 		m.index.serverNames = nil
 		for _, s := range v.Servers {
 			m.index.serverNames = append(m.index.serverNames, s.GetServer().GetId()+" *")
 		}
-		m.index.problems = problemsOf(v)
+		m.index.problems.look(v)
 	}
 	m.index.of = v
 }
@@ -126,43 +119,6 @@ func (ix *index) indexOperations(v *feed.View) {
 			ix.about[o.GetServer()] = o
 		}
 	}
-}
-
-// problemsOf are the open alerts, what cannot be read, and servers and VMs in a bad state that no alert speaks of.
-func problemsOf(v *feed.View) []problem {
-	var out []problem
-	servers, vms := map[string]bool{}, map[string]bool{}
-	for _, a := range v.Pool.GetAlerts() {
-		servers[a.GetServer()], vms[a.GetVm()] = true, true
-		out = append(out, problem{id: "alert " + a.GetId(), server: a.GetServer(), vm: a.GetVm(), text: a.GetText(), since: a.GetSince().AsTime()})
-	}
-	for key, why := range v.Pool.GetCorruptKeys() {
-		out = append(out, problem{id: "key " + key, text: key + " in etcd cannot be read: " + why})
-	}
-	for _, s := range v.Servers {
-		if id := s.GetServer().GetId(); serverTone(s) == bad && !servers[id] {
-			out = append(out, problem{id: "server " + id, server: id, text: withReason(id+" is "+serverWords(s), s.GetReason())})
-		}
-	}
-	for _, x := range v.VMs {
-		if id := x.GetVm().GetId(); vmTone(x.GetStatus()) == bad && !vms[id] {
-			out = append(out, problem{id: "vm " + id, vm: id, text: withReason(id+" is "+word(x.GetStatus()), x.GetReason()), since: x.GetSince().AsTime()})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b problem) int {
-		if a.id[:3] != b.id[:3] {
-			return strings.Compare(a.id[:3], b.id[:3])
-		}
-		return strings.Compare(a.id, b.id)
-	})
-	return out
-}
-
-func withReason(s, reason string) string {
-	if reason == "" {
-		return s
-	}
-	return s + ": " + reason
 }
 
 // shown is the view on the screen: the newest, or the one at which the display was frozen. Never nil.

@@ -34,7 +34,7 @@ func (m *Model) headerFacts() []fact {
 	}
 	ops := len(v.Running())
 	out = append(out, fact{fmt.Sprintf("ops %d", ops), dimUnless(ops > 0, busy), 3})
-	if n := len(m.index.problems); n > 0 {
+	if n := m.index.problems.count(); n > 0 {
 		out = append(out, fact{fmt.Sprintf("!%d", n), bad, 0})
 	} else {
 		out = append(out, fact{"!0", dim, 0})

@@ -140,7 +140,7 @@ func firstSentence(s string) string {
 func (m *Model) openProblems() {
 	m.open(&menu{title: "PROBLEMS in " + m.poolName(), choices: func(m *Model) []choice {
 		var out []choice
-		for _, p := range m.index.problems {
+		for _, p := range m.index.problems.first(m.index.problems.count()) {
 			out = append(out, choice{name: dashIf(p.vm, dashIf(p.server, "etcd")), text: p.text, do: func(m *Model) {
 				switch {
 				case p.vm != "":

@@ -76,13 +76,13 @@ func (m *Model) overviewText(wide bool, w int) lines {
 	if !wide {
 		l = append(l, m.counts(w)...)
 	}
-	l.head(fmt.Sprintf("PROBLEMS %d", len(m.index.problems)))
-	for i, p := range m.index.problems {
-		if i == m.atMost(wide) {
-			l.add(dim, fmt.Sprintf("... and %d more: !", len(m.index.problems)-i))
-			break
-		}
+	all, most := m.index.problems.count(), m.atMost(wide)
+	l.head(fmt.Sprintf("PROBLEMS %d", all))
+	for _, p := range m.index.problems.first(most) {
 		l.row(piece{bad, "! "}, piece{plain, p.text})
+	}
+	if all > most {
+		l.add(dim, fmt.Sprintf("... and %d more: !", all-most))
 	}
 	ops := m.shown().Running()
 	if wide {

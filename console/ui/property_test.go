@@ -39,9 +39,13 @@ func checkFrame(t interface{ Fatalf(string, ...any) }, m *Model) {
 	if v := m.shown(); v.Pool != nil {
 		var anew index
 		anew.count(v)
-		if !maps.Equal(anew.counts, m.index.counts) || anew.unprotected != m.index.unprotected || !slices.Equal(problemsOf(v), m.index.problems) {
-			t.Fatalf("counted %v, %d unprotected, problems %v; there are %v, %d, %v", m.index.counts, m.index.unprotected, m.index.problems,
-				anew.counts, anew.unprotected, problemsOf(v))
+		anew.problems.collect(v)
+		anew.problems.look(v)
+		n := anew.problems.count()
+		want, got := anew.problems.first(n), m.index.problems.first(m.index.problems.count())
+		if !maps.Equal(anew.counts, m.index.counts) || anew.unprotected != m.index.unprotected || len(want) != n || !slices.Equal(want, got) {
+			t.Fatalf("counted %v, %d unprotected, problems %v; there are %v, %d, %d: %v", m.index.counts, m.index.unprotected, got,
+				anew.counts, anew.unprotected, n, want)
 		}
 	}
 	for _, s := range screens {

@@ -66,6 +66,9 @@ type Limits struct {
 	// Write bounds a call that changes something: 60 s, as a registration asks every server. Its outcome is
 	// unknown when that has passed.
 	Write time.Duration
+	// Window is how many bytes an agent may send before they are read: at first 64 KiB, and then what gRPC finds
+	// useful by asking the agent at nearly every message. Whoever reads without end saves that with a window of its own.
+	Window int32
 }
 
 // maxReply is the largest message accepted: a snapshot of 10,000 VMs with their XML stays below it.
@@ -117,7 +120,7 @@ func Dial(t Target, l Limits) (*Client, error) {
 	}
 	c := &Client{limits: l.withDefaults(), secure: t.TLS != nil}
 	for _, address := range unique(t.Agents) {
-		conn, err := grpc.NewClient("passthrough:///"+address, dialOptions(t.TLS)...)
+		conn, err := grpc.NewClient("passthrough:///"+address, dialOptions(t.TLS, l.Window)...)
 		if err != nil {
 			return nil, fmt.Errorf("agent %s: %w", address, err)
 		}
@@ -126,7 +129,7 @@ func Dial(t Target, l Limits) (*Client, error) {
 	return c, nil
 }
 
-func dialOptions(tlsConfig *tls.Config) []grpc.DialOption {
+func dialOptions(tlsConfig *tls.Config, window int32) []grpc.DialOption {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	creds := insecure.NewCredentials()
 	if tlsConfig != nil {
@@ -134,7 +137,7 @@ func dialOptions(tlsConfig *tls.Config) []grpc.DialOption {
 	} else {
 		dialer.Control = loopbackOnly
 	}
-	return []grpc.DialOption{
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
@@ -148,6 +151,10 @@ func dialOptions(tlsConfig *tls.Config) []grpc.DialOption {
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
 	}
+	if window > 0 {
+		options = append(options, grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
+	}
+	return options
 }
 
 // loopbackOnly refuses a plaintext connection that would leave the machine, whatever the name resolved to.
