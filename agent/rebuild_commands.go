@@ -272,14 +272,14 @@ func (r *rebuilder) etcdIsLost(ctx context.Context) error {
 	external := r.cfg.Etcd.Mode == config.EtcdExternal
 	switch {
 	case err == nil && found, errors.Is(err, pool.ErrInvalid):
-		remedy := "look at the pool with holdfast-agent check; to restore an older state over it, stop holdfast-etcd and move " + filepath.Join(r.cfg.EtcdDir(), "data") +
-			" away, on every server"
+		remedy := "look at the pool with holdfast-agent check; to restore an older state over it, stop holdfast-etcd on all servers, then move " +
+			filepath.Join(r.cfg.EtcdDir(), "data") + " away on all, then start it"
 		if external {
 			remedy = "look at the pool with holdfast-agent check; to restore an older state over it, delete everything below " + store.NewKeys(r.cfg.Pool).Prefix() + " there"
 		}
 		return pool.Refuse("ETCD_ANSWERS", remedy, "etcd answers and holds a pool %s", r.cfg.Pool)
 	case err == nil && !external:
-		return pool.Refuse("ETCD_ANSWERS", "stop holdfast-etcd and move "+filepath.Join(r.cfg.EtcdDir(), "data")+" away, on every server",
+		return pool.Refuse("ETCD_ANSWERS", "stop holdfast-etcd on all servers, then move "+filepath.Join(r.cfg.EtcdDir(), "data")+" away on all, then start it",
 			"the pool's embedded etcd answers, without a pool in it")
 	case err != nil && external:
 		return fmt.Errorf("the external etcd, in which the pool is made anew, does not answer: %w", err)

@@ -112,6 +112,43 @@ func TestWhatBecomesOfAVMWhenThePoolIsRebuilt(t *testing.T) {
 	}
 }
 
+func TestABackupThatIsOlderThanTheCopiesLeavesAVMWhereTheyLastSawIt(t *testing.T) {
+	s := newSite("srv-1", "srv-2").claims(held("v", "srv-1", 4)).claims(held("gone", "srv-1", 1)).claims(held("kept", "srv-2", 2)).runs("srv-2", "kept", 2)
+	newer := s.in.State
+	newer.Revision, newer.Claims = 200, newer.Claims.With("v", held("v", "srv-3", 5)).Without("gone").Without("kept")
+	newer.VMs = newer.VMs.Without("gone").Without("kept").With("late", pool.VM{ID: "late"})
+	s.in.Copies, s.in.Newer = []saved.State{newer}, &newer
+	p := Judge(s.in)
+	for _, v := range p.VMs {
+		reg, _ := s.in.State.VMs.Get(v.ID)
+		reg = v.Registration(reg)
+		switch v.ID {
+		case "v": // it goes on when srv-3 is back
+			if v.Fate != Waits || v.Claim.Server != "srv-3" || v.Claim.Epoch != 5 || v.Removed {
+				t.Errorf("%+v", v)
+			}
+		case "kept": // it runs, and nobody stops it
+			if v.Fate != Adopted || !v.Removed || reg.Desired != pool.DesiredRunning {
+				t.Errorf("%+v, %+v", v, reg)
+			}
+		case "gone": // it may run on srv-3: it waits
+			if v.Fate != Waits || !v.Removed {
+				t.Errorf("%+v", v)
+			}
+		}
+	}
+	if !slices.Equal(p.Unrestored, []pool.VMID{"late"}) {
+		t.Errorf("not restored: %v", p.Unrestored)
+	}
+	s.in.Present["srv-3"] = &pb.LifeStanding{Server: "srv-3", Known: true, Aside: true}
+	for _, v := range Judge(s.in).VMs {
+		reg, _ := s.in.State.VMs.Get(v.ID)
+		if v.ID == "gone" && (v.Fate != Free || v.Registration(reg).Desired != pool.DesiredStopped) {
+			t.Errorf("a VM that was removed after the backup is started: %+v", v)
+		}
+	}
+}
+
 func TestServersThatAreOffLetTheirVMsGo(t *testing.T) {
 	s := newSite("srv-1", "srv-2").claims(held("v", "srv-3", 4))
 	s.in.Off = []pool.ServerID{"srv-3"}
@@ -139,6 +176,8 @@ func TestARebuildIsRefusedWhileItCouldHarm(t *testing.T) {
 	wrong.in.Off = []pool.ServerID{"srv-9"}
 	noVoters := newSite("srv-1", "srv-2")
 	noVoters.in.State.Voters = nil
+	foreign := newSite(all...)
+	foreign.in.Foreign = true
 	for name, c := range map[string]struct {
 		s    *site
 		says string
@@ -151,6 +190,7 @@ func TestARebuildIsRefusedWhileItCouldHarm(t *testing.T) {
 		"a server that is off answers":                         {alive, "said to be off, and answers"},
 		"no such server":                                       {wrong, "srv-9"},
 		"nobody knows who voted":                               {noVoters, "--old-etcd-lost"},
+		"it is of another pool of that name":                   {foreign, "--other-life"},
 	} {
 		p := Judge(c.s.in)
 		if !strings.Contains(strings.Join(p.Refusals, "\n"), c.says) {
@@ -198,6 +238,17 @@ func TestNoVMIsGivenToAServerWhileAnotherExecutesIt(t *testing.T) {
 			s.claims(stopped("v", pool.Epoch(seen+1)))
 		} else {
 			s.claims(held("v", owners[seen], pool.Epoch(seen+1)))
+		}
+		if rapid.Bool().Draw(t, "a newer copy") {
+			// What is restored is a backup, and a server has a copy that has seen more.
+			more := rapid.IntRange(seen, len(owners)-1).Draw(t, "seen by the copy")
+			c := held("v", owners[more], pool.Epoch(more+1))
+			if owners[more] == "" {
+				c = stopped("v", c.Epoch)
+			}
+			newer := s.in.State
+			newer.Revision, newer.Claims = 200, newer.Claims.With("v", c)
+			s.in.Copies, s.in.Newer = []saved.State{newer}, &newer
 		}
 		for i, owner := range owners {
 			epoch, left := pool.Epoch(i+1), s.in.Present[owner] != nil
