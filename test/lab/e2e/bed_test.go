@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-ha/holdfast/pkg/plan"
 	"github.com/holdfast-ha/holdfast/test/lab"
 	"github.com/holdfast-ha/holdfast/test/lab/holdfast"
 
@@ -154,11 +155,27 @@ func (b *bed) finish() {
 			b.t.Errorf("%s found %d writes on its disk that it did not make", vm, r.Foreign)
 		}
 	}
+	b.noStrangers()
 	if !b.t.Failed() {
 		return
 	}
 	b.t.Logf("what the pool says:\n%s", b.report())
 	b.t.Logf("logs of the servers' processes, last lines:\n%s", b.l.Tails(40))
+}
+
+// noStrangers looks whether the pool took what it wrote itself for a stranger's. A pool that does not answer says nothing.
+func (b *bed) noStrangers() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	r, err := b.p.Events.ListEvents(ctx, &pb.ListEventsRequest{Kind: string(plan.AlertForeign)})
+	if err != nil {
+		return
+	}
+	for _, e := range r.GetEvents() {
+		if e.GetAt().AsTime().After(b.from) {
+			b.t.Errorf("taken for a stranger's: %s", e.GetText())
+		}
+	}
 }
 
 // report is the pool's own view: servers, VMs and the events of this test.
