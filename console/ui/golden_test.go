@@ -7,10 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/muesli/termenv"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-ha/holdfast/console/cli/fakepool"
+	"github.com/holdfast-ha/holdfast/console/feed"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -73,6 +77,55 @@ var goldenScenes = []struct {
 		b.delta(&pb.Delta{Servers: []*pb.ServerView{s}})
 		b.press("2", "G")
 	}},
+	{"failover-running", func(b *bench) { b.delta(fencedNow()); b.press("1") }},
+	{"failover-told", func(b *bench) { b.delta(fencedNow()); b.line("server show hv-06") }},
+	{"evacuating", func(b *bench) { b.delta(evacuating()); b.press("2", "g") }},
+	{"evacuating-vms", func(b *bench) { b.delta(evacuating()); b.press("3") }},
+	{"evacuation", func(b *bench) { b.delta(evacuating()); b.line("operation show op-9") }},
+	{"leader-change", func(b *bench) {
+		for _, leader := range []string{"", "hv-01"} {
+			p := fakepool.Troubled().GetPool()
+			p.Leader = leader
+			b.delta(&pb.Delta{Pool: p})
+		}
+	}},
+	{"back", func(b *bench) {
+		before, snap := b.m.view, fakepool.Troubled()
+		snap.Vms[4].Claim.Server, snap.Pool.Leader = "hv-05", "hv-01"
+		b.merger.Fold(&pb.WatchPoolResponse{Revision: 9000, ServedBy: "hv-02", Change: &pb.WatchPoolResponse_Snapshot{Snapshot: snap}})
+		after := b.merger.View()
+		b.news(feed.Update{View: after, Link: b.link, Back: &feed.Return{Before: before, After: after, Gone: 41 * time.Second}})
+	}},
+}
+
+// fencedNow has hv-06 proven harmless, and one of its VMs running again.
+func fencedNow() *pb.Delta {
+	s := fakepool.Troubled()
+	lost := s.GetServers()[5]
+	lost.States, lost.Reason = append(lost.States, pb.ServerState_SERVER_STATE_FENCED), ""
+	lost.Fence = &pb.Fence{Server: "hv-06", Session: 4711, Proof: pb.Proof_PROOF_GUARD, At: timestamppb.New(fakepool.Now.Add(-9 * time.Second)), By: "leader hv-03",
+		Evidence: "guard armed, lease gone for 0.6 s"}
+	return &pb.Delta{Servers: []*pb.ServerView{lost}, OperationsRemoved: []string{"op-1"}}
+}
+
+// evacuating has hv-02 emptied for maintenance: four of nine VMs have gone, web-01 is on its way.
+func evacuating() *pb.Delta {
+	snap := fakepool.Troubled()
+	s, moving := snap.GetServers()[1], snap.GetVms()[4]
+	s.States = []pb.ServerState{pb.ServerState_SERVER_STATE_UP, pb.ServerState_SERVER_STATE_EVACUATING}
+	s.Server.Maintenance, s.Server.MaintenanceMark = true, &pb.Mark{By: "operator kim", At: timestamppb.New(fakepool.Now.Add(-130 * time.Second)), Why: "new power supply"}
+	moving.Status = pb.VMStatus_VM_STATUS_MIGRATING
+	return &pb.Delta{Servers: []*pb.ServerView{s}, Vms: []*pb.VMView{moving}, Operations: []*pb.Operation{
+		{
+			Id: "op-9", Kind: pb.OperationKind_OPERATION_KIND_EVACUATE, Server: "hv-02", Phase: "moving VMs", Outcome: pb.OperationOutcome_OPERATION_OUTCOME_RUNNING,
+			Requested: s.GetServer().GetMaintenanceMark(), Progress: &pb.Progress{ItemsDone: 4, ItemsTotal: 9},
+		},
+		{
+			Id: "op-10", Kind: pb.OperationKind_OPERATION_KIND_RELOCATE, Vm: "web-01", Source: "hv-02", Server: "hv-05", Parent: "op-9", Phase: "copying",
+			Outcome: pb.OperationOutcome_OPERATION_OUTCOME_RUNNING, Requested: &pb.Mark{By: "leader hv-03", At: timestamppb.New(fakepool.Now.Add(-12 * time.Second))},
+			Progress: &pb.Progress{BytesDone: 5 << 30, BytesTotal: 8 << 30, BytesPerSecond: 600 << 20, EstimatedTimeToFinish: durationpb.New(5 * time.Second)},
+		},
+	}}
 }
 
 func TestFramesAreAsReviewed(t *testing.T) {

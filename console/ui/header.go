@@ -114,10 +114,16 @@ func (m *Model) leaderFact() fact {
 	if l == "" {
 		return fact{"leader none", bad, 1}
 	}
-	if m.leaderWas != "" && m.leaderWas != l && m.now.Sub(m.leaderSince) < 10*time.Second {
+	if m.leaderChanged() {
 		return fact{"leader " + m.leaderWas + " -> " + l, accent, 1}
 	}
 	return fact{"leader " + l, plain, 1}
+}
+
+// leaderChanged reports whether another server has begun to lead a moment ago.
+func (m *Model) leaderChanged() bool {
+	l := m.shown().Leader()
+	return l != "" && m.leaderWas != "" && m.leaderWas != l && m.now.Sub(m.leaderSince) < 10*time.Second
 }
 
 func voters(v *feed.View) (up, all int) {
@@ -144,6 +150,9 @@ func (m *Model) drawHeader(r region) {
 		room -= 10
 	}
 	for drop := 3; drop > 0 && factsWidth(facts) > room; drop-- {
+		if drop == 1 && m.leaderChanged() { // who leads now is news: it stays, and who is at risk goes
+			break
+		}
 		kept := facts[:0:0]
 		for _, f := range facts {
 			if f.drop != drop {

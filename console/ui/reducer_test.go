@@ -177,7 +177,10 @@ func TestALeaderChangeIsShownForTenSeconds(t *testing.T) {
 	q := fakepool.Troubled().GetPool()
 	q.Leader = "hv-01"
 	b.delta(&pb.Delta{Pool: q})
-	b.sees("leader hv-03 -> hv-01")
+	for _, size := range sizes { // the narrow header makes room for it
+		b.reduce(Size{size[0], size[1]})
+		b.sees("leader hv-03 -> hv-01", "N+1 AT RISK", "HA ON")
+	}
 	b.pass(11*time.Second, true)
 	b.sees("leader hv-01")
 	b.seesNot("hv-03 -> hv-01")
@@ -190,6 +193,18 @@ func TestAFailoverOpensABannerThatCanBeSentAway(t *testing.T) {
 	b.seesNot("FAILOVER hv-06")
 	b.press("4")
 	b.sees("failover hv-06")
+}
+
+func TestAnAlarmAndWhatToDoAboutItAreReadWholeAtEverySize(t *testing.T) {
+	for _, size := range sizes {
+		b := newBench(t, fakepool.Troubled(), size[0], size[1])
+		text := strings.Join(strings.Fields(b.screen()), " ")
+		for _, want := range []string{"WAITING FOR FENCING: hv-06 is lost and may still run 1 VM: its lease expired; fencing by guard, 2 s to go (Enter on it: what to do)", "FAILOVER hv-06 [######----] 9/14 running 0:08 - restarting VMs ("} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%v: not shown: %s\n%s", size, want, b.screen())
+			}
+		}
+	}
 }
 
 func TestHAOffIsLoudOnEveryScreen(t *testing.T) {

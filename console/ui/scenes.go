@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/console/feed"
@@ -20,6 +21,8 @@ type bannerState struct {
 type banner struct {
 	tone tone
 	text string
+	// hint is what can be done; it stays whole when the text is too long.
+	hint string
 }
 
 // banners are what must not be overlooked now, the most urgent first.
@@ -28,13 +31,13 @@ func (m *Model) banners() []banner {
 	v := m.shown()
 	switch m.freshness() {
 	case feed.Stale:
-		out = append(out, banner{alarm, m.staleText()})
+		out = append(out, banner{tone: alarm, text: m.staleText()})
 	case feed.Resync:
-		out = append(out, banner{busy, "connected again; waiting for the present state"})
+		out = append(out, banner{tone: busy, text: "connected again; waiting for the present state"})
 	case feed.EtcdLost:
-		out = append(out, banner{alarm, fmt.Sprintf("ETCD LOST %s - failsafe: VMs keep running, nothing can be changed or recovered", span(m.now.Sub(m.link.EtcdLost)))})
+		out = append(out, banner{tone: alarm, text: fmt.Sprintf("ETCD LOST %s - failsafe: VMs keep running, nothing can be changed or recovered", span(m.now.Sub(m.link.EtcdLost)))})
 	case feed.NoLeader:
-		out = append(out, banner{alarm, fmt.Sprintf("NO LEADER %s - electing, VMs keep running", span(m.now.Sub(m.link.NoLeader)))})
+		out = append(out, banner{tone: alarm, text: fmt.Sprintf("NO LEADER %s - electing, VMs keep running", span(m.now.Sub(m.link.NoLeader)))})
 	}
 	if v.Pool == nil {
 		return out
@@ -42,9 +45,9 @@ func (m *Model) banners() []banner {
 	c := v.Config()
 	switch {
 	case !c.GetHa():
-		out = append(out, banner{alarm, fmt.Sprintf("HA OFF%s: nothing is restarted elsewhere, %s", byWhom(m.now, c.GetHaMark()), plural(m.index.unprotected, "unprotected VM"))})
+		out = append(out, banner{tone: alarm, text: fmt.Sprintf("HA OFF%s: nothing is restarted elsewhere, %s", byWhom(m.now, c.GetHaMark()), plural(m.index.unprotected, "unprotected VM"))})
 	case c.GetFrozen():
-		out = append(out, banner{alarm, fmt.Sprintf("HA FROZEN%s: nothing is fenced, moved or restarted, %s", byWhom(m.now, c.GetFrozenMark()), plural(m.index.unprotected, "unprotected VM"))})
+		out = append(out, banner{tone: alarm, text: fmt.Sprintf("HA FROZEN%s: nothing is fenced, moved or restarted, %s", byWhom(m.now, c.GetFrozenMark()), plural(m.index.unprotected, "unprotected VM"))})
 	}
 	for _, s := range v.Servers {
 		if len(out) >= 4 {
@@ -53,11 +56,11 @@ func (m *Model) banners() []banner {
 		if b, ok := m.lostBanner(s, c); ok {
 			out = append(out, b)
 		} else if f := m.failoverShown(s); f != nil && c.GetHa() && !c.GetFrozen() {
-			out = append(out, banner{busy, f.sentence(m) + "  (6 Enter: all of it, Esc: away)"})
+			out = append(out, banner{busy, f.sentence(m), m.failoverHint(6)})
 		}
 	}
 	if op := m.bannerOperation(v); op != nil && m.banner.shown && len(out) < 4 {
-		out = append(out, banner{busy, m.failoverText(op)})
+		out = append(out, banner{busy, m.failoverText(op), m.failoverHint(4)})
 	}
 	return out
 }
@@ -108,9 +111,9 @@ func (m *Model) lostBanner(s *pb.ServerView, c *pb.PoolConfig) (banner, bool) {
 	}
 	id := s.GetServer().GetId()
 	if !c.GetHa() {
-		return banner{alarm, id + " lost - HA IS OFF - nothing will be restarted"}, true
+		return banner{tone: alarm, text: id + " lost - HA IS OFF - nothing will be restarted"}, true
 	}
-	return banner{alarm, "WAITING FOR FENCING: " + withReason(id+" is lost and may still run "+plural(int(s.GetVms()), "VM"), s.GetReason()) + " (Enter on it: what to do)"}, true
+	return banner{alarm, "WAITING FOR FENCING: " + withReason(id+" is lost and may still run "+plural(int(s.GetVms()), "VM"), s.GetReason()), "(Enter on it: what to do)"}, true
 }
 
 // bannerOperation is the failover that the banner speaks of.
@@ -123,7 +126,15 @@ func (m *Model) bannerOperation(v *feed.View) *pb.Operation {
 
 func (m *Model) failoverText(o *pb.Operation) string {
 	s := fmt.Sprintf("FAILOVER %s %s %s %s", subject(o), m.bar(o, 10), word(o.GetOutcome()), stopwatch(m.took(o)))
-	return s + prefixed(" - ", joinParts(o.GetPhase(), o.GetError())) + "  (4 Enter: all of it, Esc: away)"
+	return s + prefixed(" - ", joinParts(o.GetPhase(), o.GetError()))
+}
+
+// failoverHint says on which screen all of it is told.
+func (m *Model) failoverHint(screen int) string {
+	if m.class() <= classS {
+		return fmt.Sprintf("(%d: all)", screen)
+	}
+	return fmt.Sprintf("(%d Enter: all of it, Esc: away)", screen)
 }
 
 // scenes notices what begins or ends between two views.
@@ -142,11 +153,30 @@ func (m *Model) scenes(before *feed.View) {
 	_ = before
 }
 
-func (m *Model) drawBanner(r region, b banner) {
-	if b.tone == alarm {
-		for x := range r.w {
-			r.put(x, 0, alarm, " ")
+// drawBanner draws a banner at the top of r and returns how many lines that took: one, or two for an alarm that is longer
+// on a terminal that has the room.
+func (m *Model) drawBanner(r region, b banner) int {
+	w, all := r.w-2, []string{b.text}
+	if b.tone == alarm && m.h >= 24 {
+		if all = wrap(b.text, w); len(all) > 2 {
+			all = []string{all[0], strings.Join(all[1:], " ")}
+		}
+		if len(all) == 1 && b.hint != "" && cells(b.text)+2+cells(b.hint) > w {
+			all, b.hint = append(all, b.hint), ""
 		}
 	}
-	r.cut(1, 0, r.w-1, b.tone, b.text)
+	for y, line := range all {
+		if b.tone == alarm {
+			for x := range r.w {
+				r.put(x, y, alarm, " ")
+			}
+		}
+		if y < len(all)-1 || b.hint == "" {
+			r.cut(1, y, w, b.tone, line)
+			continue
+		}
+		x := r.cut(1, y, w-cells(b.hint)-2, b.tone, line)
+		r.put(x+2, y, b.tone, b.hint)
+	}
+	return len(all)
 }

@@ -33,8 +33,7 @@ func (m *Model) frameInto(r region) {
 	m.drawTabs(r.rows(1, 1))
 	top := 2
 	for _, b := range m.banners() {
-		m.drawBanner(r.rows(top, 1), b)
-		top++
+		top += m.drawBanner(r.rows(top, 2), b)
 	}
 	body := r.rows(top, r.h-top-2)
 	m.grid.dimmed = m.stale()
