@@ -2,14 +2,17 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/setup"
+	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/store"
@@ -217,4 +220,67 @@ func TestAFileThatIsNoBackupOfThisPoolChangesNothing(t *testing.T) {
 	if _, err := s.server(1).command(restoreCommand, file, "--yes"); err != nil {
 		t.Errorf("the good one: %v", err)
 	}
+}
+
+// The server that makes the pool anew loses power when all have left the old life, its etcd perhaps just made. Another server
+// must not make one more pool beside it; that server goes on where it was.
+func TestARebuildThatBrokeOffWithItsServerIsFinishedThere(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 3, "", func(k store.Keys) []kv.Op { return registered(k, runningOn("web", "srv-2", 4)) })
+	s.server(2).runs("web", 4)
+	s.destroyed()
+	maker := s.server(3)
+	r := &rebuilder{cfg: maker.cfg, id: maker.id, origin: setup.Origin{Pool: "prod", Incarnation: oldLife}, clock: clock.Real(), log: slog.New(slog.DiscardHandler),
+		in: strings.NewReader(""), out: t.Output()}
+	in, err := r.lookUntilLost(t.Context(), wishes{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.Incarnation, err = setup.NewLife(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.leave(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	maker.stopAgent()
+	maker.stopEtcd()
+	out, err := s.server(1).command(rebuildCommand, "--yes")
+	if err == nil || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("beside a pool that may have been made: %v", err)
+	}
+	contains(t, out, "on a server that does not answer: bring that back and run the rebuild there")
+	maker.startEtcd()
+	maker.startAgent()
+	if _, err := maker.command(rebuildCommand, "--yes"); err != nil {
+		t.Fatal(err)
+	}
+	s.follows(s.servers...)
+	snap := s.state()
+	claimed(t, snap, "web", "srv-2", 4)
+	if snap.Config.Incarnation == in.Incarnation || snap.Config.Incarnation == oldLife {
+		t.Errorf("it is in life %s", snap.Config.Incarnation)
+	}
+}
+
+// Two operators rebuild the pool on two servers at once. In the end there is one pool, and every server belongs to it.
+func TestOfTwoRebuildsAtOnceOnePoolIsLeft(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 3, "", func(k store.Keys) []kv.Op { return registered(k, runningOn("web", "srv-2", 4)) })
+	s.server(2).runs("web", 4)
+	s.destroyed()
+	errs := make([]error, 2)
+	var wait sync.WaitGroup
+	for i := range errs {
+		wait.Go(func() { _, errs[i] = s.server(i+1).command(rebuildCommand, "--yes") })
+	}
+	wait.Wait()
+	t.Log(errs)
+	if errs[0] != nil && errs[1] != nil {
+		// Each got some of the servers: whoever comes again finishes it.
+		if _, err := s.server(1).command(rebuildCommand, "--yes"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.follows(s.servers...)
+	claimed(t, s.state(), "web", "srv-2", 4)
 }

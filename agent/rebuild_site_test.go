@@ -206,7 +206,7 @@ func (m *machine) startEtcd() {
 	})
 }
 
-// startAgent starts an agent, which a service manager starts again whenever it ends.
+// startAgent starts an agent, which a service manager starts again whenever it ends, and waits until it answers.
 func (m *machine) startAgent() {
 	m.stopAgent = background(m.t, func(ctx context.Context) error {
 		for ctx.Err() == nil {
@@ -215,6 +215,10 @@ func (m *machine) startAgent() {
 			}
 		}
 		return nil
+	})
+	until(m.t, "the agent of "+m.cfg.Server+" answers", func(ctx context.Context) error {
+		_, err := (&life{id: m.id}).caller(standingLimit).Ask(ctx, pool.ServerID(m.cfg.Server), m.cfg.Address, true)
+		return err
 	})
 }
 
@@ -388,7 +392,12 @@ func (s *site) state() *pool.Snapshot {
 // until waits for something, and says what for if it does not come.
 func (s *site) until(what string, f func(context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	until(s.t, what, f)
+}
+
+func until(t *testing.T, what string, f func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := f(ctx)
@@ -396,7 +405,7 @@ func (s *site) until(what string, f func(context.Context) error) {
 			return
 		}
 		if clock.Real().Sleep(ctx, 50*time.Millisecond) != nil {
-			s.t.Fatalf("wait until %s: %v", what, err)
+			t.Fatalf("wait until %s: %v", what, err)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package rebuild
 import (
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -325,10 +327,51 @@ func (in Input) refusals(p Plan) (out []string) {
 		out = append(out, fmt.Sprintf("%s do not answer, and a VM might run on any of them: bring all but one back, or say that they are off and stay off with --off %s",
 			words(p.Absent), strings.Join(strs(p.Absent[1:]), ",")))
 	}
+	if why := in.halfMade(); why != "" && !in.OldEtcdLost && !in.External {
+		out = append(out, why)
+	}
 	if why := in.mayComeBack(); why != "" && !in.OldEtcdLost && !in.External {
 		out = append(out, why)
 	}
 	return out
+}
+
+// halfMade says where the etcd of a rebuild may be that nobody who answers has seen finished. Servers left for its life, and no
+// copy tells who has its votes; but they were told where it would be. If it is there after all, and comes back, it would
+// start VMs that run under the new one.
+func (in Input) halfMade() string {
+	for _, id := range slices.Sorted(maps.Keys(in.Present)) {
+		s := in.Present[id]
+		if slices.ContainsFunc(in.Copies, func(c saved.State) bool { return c.Incarnation == s.GetIncarnation() }) {
+			continue
+		}
+		var silent []string
+		for _, e := range s.GetEndpoints() {
+			if !in.presentAt(e) {
+				silent = append(silent, e)
+			}
+		}
+		if len(silent) > 0 && len(silent) >= len(s.GetEndpoints())/2+1 {
+			return fmt.Sprintf("%s belongs to the life of a rebuild whose etcd may be at %s, on a server that does not answer: bring that back and run the rebuild there; "+
+				"if its etcd data is lost for good, say so with --old-etcd-lost", id, strings.Join(silent, " and "))
+		}
+	}
+	return ""
+}
+
+// presentAt reports whether a server that answers has this URL's host.
+func (in Input) presentAt(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	for id := range in.Present {
+		s, _ := in.State.Servers.Get(id)
+		if host, _, err := net.SplitHostPort(s.Address); err == nil && host == u.Hostname() {
+			return true
+		}
+	}
+	return false
 }
 
 // mayComeBack says who could bring the old etcd back with a majority: then it might give VMs away that run under the

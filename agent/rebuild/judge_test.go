@@ -178,6 +178,11 @@ func TestARebuildIsRefusedWhileItCouldHarm(t *testing.T) {
 	noVoters.in.State.Voters = nil
 	foreign := newSite(all...)
 	foreign.in.Foreign = true
+	half := newSite("srv-2", "srv-3")
+	half.in.Copies = []saved.State{half.in.State}
+	for _, p := range half.in.Present {
+		p.Incarnation, p.Earlier, p.Endpoints = "unborn", []string{"old"}, []string{"https://srv-1:2379"}
+	}
 	for name, c := range map[string]struct {
 		s    *site
 		says string
@@ -190,12 +195,17 @@ func TestARebuildIsRefusedWhileItCouldHarm(t *testing.T) {
 		"a server that is off answers":                         {alive, "said to be off, and answers"},
 		"no such server":                                       {wrong, "srv-9"},
 		"nobody knows who voted":                               {noVoters, "--old-etcd-lost"},
+		"a rebuild broke off on a server that is off since":    {half, "https://srv-1:2379, on a server that does not answer"},
 		"it is of another pool of that name":                   {foreign, "--other-life"},
 	} {
 		p := Judge(c.s.in)
 		if !strings.Contains(strings.Join(p.Refusals, "\n"), c.says) {
 			t.Errorf("%s: refusals %q, want one that says %q", name, p.Refusals, c.says)
 		}
+	}
+	half.in.Present["srv-1"] = half.in.Present["srv-2"]
+	if p := Judge(half.in); len(p.Refusals) > 0 {
+		t.Errorf("refused though the server that may have a half-made etcd answers: %q", p.Refusals)
 	}
 	lostVotes.in.OldEtcdLost = true
 	if p := Judge(lostVotes.in); len(p.Refusals) > 0 {
