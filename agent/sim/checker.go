@@ -114,13 +114,13 @@ func (c *Checker) change(k Change) {
 		c.wrote(k)
 		return
 	}
-	c.takenForStranger(k)
 	for id := range k.After.Claims.ChangedSince(k.Before.Claims) {
 		was, had := k.Before.Claims.Get(id)
 		now, has := k.After.Claims.Get(id)
 		c.claim(k, id, was, now, had, has)
 	}
 	c.intent(k)
+	c.takenForStranger(k)
 }
 
 // wrote notes what a stranger wrote. What invariants 2 and 3 say of the claims of those VMs, and of proofs about those

@@ -59,6 +59,7 @@ var poolFaults = map[string]func(*Pool, scenario.Statement) error{
 	"etcd delete claim":     (*Pool).deleteClaim,
 	"etcd forge claim":      (*Pool).forgeClaim,
 	"etcd forge claim held": (*Pool).forgeHeld,
+	"etcd forge release":    (*Pool).forgeRelease,
 	"etcd rollback claim":   (*Pool).rollbackClaim,
 	"etcd delete member":    (*Pool).deleteMember,
 	"etcd revoke lease":     (*Pool).revokeLease,

@@ -45,6 +45,16 @@ func (p *Pool) forgeClaim(st scenario.Statement) error { return p.forge(st, pool
 // forgeHeld says that a server runs a VM already.
 func (p *Pool) forgeHeld(st scenario.Statement) error { return p.forge(st, pool.PhaseHeld) }
 
+// forgeRelease says for a VM's owner that it has ended.
+func (p *Pool) forgeRelease(st scenario.Statement) error {
+	c, err := p.claimOf(st)
+	if err != nil {
+		return err
+	}
+	return p.strange(p.Keys.PutClaim(pool.Claim{VM: c.VM, Epoch: c.Epoch, Phase: pool.PhaseUnassigned, Cause: pool.CauseMoved,
+		LastServer: c.Server, Since: c.Since, Incarnation: c.Incarnation}))
+}
+
 func (p *Pool) forge(st scenario.Statement, phase pool.Phase) error {
 	c, err := p.claimOf(st)
 	if err != nil {

@@ -234,7 +234,8 @@ func (s *Session) begin(session pool.Session, lease kv.LeaseID, sent pool.Instan
 }
 
 // CutShort says how the session before the present one ended, if its lease could not have expired yet and this Session did
-// not end it: somebody else deleted its key or revoked its lease. Empty if not, or if there was none.
+// not end it: somebody else deleted its key or revoked its lease. (Or the clock stood still with the whole server, as when a
+// virtual one is paused.) Empty if not, or if there was none.
 func (s *Session) CutShort() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,7 +247,7 @@ func (s *Session) lose(info Info, why string) {
 	s.mu.Lock()
 	s.cutShort = ""
 	if left := s.info.Deadline.Sub(s.cfg.Clock.Now()); left > 0 && s.info.Session == info.Session {
-		s.cutShort = fmt.Sprintf("session %d ended %v before its lease could expire: %s; somebody deleted its key or revoked its lease",
+		s.cutShort = fmt.Sprintf("session %d ended %v before its lease could expire (%s): somebody deleted its key or revoked its lease, unless the whole server stood still with its clock",
 			info.Session, max(left.Round(100*time.Millisecond), 100*time.Millisecond), why)
 	}
 	s.info, s.allowed, s.acked, s.failing = Info{}, 0, 0, false

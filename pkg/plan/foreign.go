@@ -58,9 +58,10 @@ func foreignID(f pool.Foreign) pool.AlertID { return pool.AlertID("foreign-" + t
 
 // foreignText follows from the write alone, so that no two leaders say it differently.
 func foreignText(f pool.Foreign) string {
-	text := fmt.Sprintf("somebody who is not Holdfast wrote to etcd at revision %d: %s: %s", f.Revision, f.Key, f.Text)
-	if f.VM != "" {
-		text += "; no VM is started by it, and its claim is written again as it was"
+	rest := "; find out who may write to the pool's etcd; this alert closes after 24 hours"
+	if f.VM == "" {
+		return fmt.Sprintf("somebody who is not Holdfast ended a session in etcd, as told at revision %d: %s: %s", f.Revision, f.Key, f.Text) + rest
 	}
-	return text + "; find out who may write to the pool's etcd; this alert closes after 24 hours"
+	return fmt.Sprintf("somebody who is not Holdfast wrote to etcd at revision %d: %s: %s; no VM is started by it, and the claim is written again as it was",
+		f.Revision, f.Key, f.Text) + rest
 }

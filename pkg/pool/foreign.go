@@ -73,7 +73,7 @@ func Unlawful(before, after Claim, s *Snapshot) string {
 	case after.Phase == PhaseAssigned:
 		return wronglyAssigned(before, after, s)
 	case after.Phase == PhaseUnassigned:
-		return wronglyReleased(before, s)
+		return wronglyReleased(before, after, s)
 	case handedOver:
 		return wronglyHandedOver(before, after, s)
 	}
@@ -121,12 +121,22 @@ func wronglyTaken(before Claim, s *Snapshot) string {
 	return ""
 }
 
-// wronglyReleased: an owner that releases is a member at that moment, under whatever session.
-func wronglyReleased(before Claim, s *Snapshot) string {
-	if !before.MayRun() || s.Members.Has(before.Server) {
+// wronglyReleased: an owner that releases a VM reports its end in the same transaction, as a member under whatever session.
+func wronglyReleased(before, after Claim, s *Snapshot) string {
+	if !before.MayRun() {
 		return ""
 	}
-	return wronglyTaken(before, s)
+	why := wronglyTaken(before, s)
+	st, _ := s.States.Get(before.VM)
+	switch {
+	case why == "":
+		return ""
+	case !s.Members.Has(before.Server):
+		return why
+	case st.Revision != after.Revision || st.Server != before.Server || st.State != RunStopped:
+		return fmt.Sprintf("%s has not reported its end", before.Server)
+	}
+	return ""
 }
 
 // wronglyHandedOver: the source compares the destination's session, and its own.

@@ -16,6 +16,11 @@ func fencedFour(s *Snapshot) {
 	s.Fences = NewTable(map[ServerID]Fence{"s4": {Server: "s4", Session: 4, Proof: ProofGuard}})
 }
 
+// reported: the owner of the VM reports its end with the change.
+func reported(s *Snapshot) {
+	s.States = NewTable(map[VMID]VMState{"a": {VM: "a", Server: "s2", State: RunStopped, Revision: 20}})
+}
+
 func nobodyLeads(s *Snapshot) { s.Leader = Leader{} }
 
 func as(phase Phase, server ServerID, session Session, epoch Epoch) Claim {
@@ -28,7 +33,7 @@ func with(c Claim, f func(*Claim)) Claim {
 }
 
 func TestOnlyStepsOfTheProtocolAreLawful(t *testing.T) {
-	none := as(PhaseUnassigned, "", 0, 3)
+	none := with(as(PhaseUnassigned, "", 0, 3), func(c *Claim) { c.Revision = 20 })
 	held, lost := as(PhaseHeld, "s2", 5, 3), as(PhaseHeld, "s4", 4, 3)
 	moving := with(as(PhaseMigrating, "s2", 5, 3), func(c *Claim) { c.Incoming, c.Operation = &Incoming{Server: "s3", Session: 7}, "op" })
 	armed := with(held, func(c *Claim) { c.Armed = true })
@@ -48,8 +53,8 @@ func TestOnlyStepsOfTheProtocolAreLawful(t *testing.T) {
 		{"armed", held, armed, nil, ""},
 		{"asserted anew under a new session", as(PhaseHeld, "s2", 1, 3), armed, nil, ""},
 		{"disarmed after another session began", as(PhaseHeld, "s2", 1, 3), with(as(PhaseHeld, "s2", 1, 3), func(c *Claim) { c.Armed = true }), nil, ""},
-		{"released by its owner", held, none, nil, ""},
-		{"released by its owner under a new session", as(PhaseHeld, "s2", 1, 3), none, nil, ""},
+		{"released by its owner", held, none, reported, ""},
+		{"released by its owner under a new session", as(PhaseHeld, "s2", 1, 3), none, reported, ""},
 		{"told to let go", held, as(PhaseReleasing, "s2", 5, 3), nil, ""},
 		{"told to let go while its session ends", lost, as(PhaseReleasing, "s4", 4, 3), nil, ""},
 		{"taken from a fenced server", lost, as(PhaseAssigned, "s3", 7, 4), fencedFour, ""},
@@ -63,6 +68,9 @@ func TestOnlyStepsOfTheProtocolAreLawful(t *testing.T) {
 		{"forged for another server", held, as(PhaseAssigned, "s3", 7, 4), nil, "the session of s2 lives"},
 		{"taken from a server that is not fenced", lost, as(PhaseAssigned, "s3", 7, 4), nil, "is not fenced"},
 		{"taken from a server that is to adopt it", adopted, as(PhaseAssigned, "s3", 7, 2), nil, "the session of s2 lives"},
+		{"released by somebody else", held, none, nil, "s2 has not reported its end"},
+		{"released after an earlier end", held, with(none, func(c *Claim) { c.Revision = 21 }), reported, "s2 has not reported its end"},
+		{"released for another", as(PhaseHeld, "s3", 7, 3), none, reported, "s3 has not reported its end"},
 		{"released for a server that is gone", lost, as(PhaseUnassigned, "", 0, 3), nil, "is not fenced"},
 		{"assigned to a session that is over", none, as(PhaseAssigned, "s3", 6, 4), nil, "s3 has no session 6"},
 		{"assigned to a server that is none", none, as(PhaseAssigned, "s8", 7, 4), nil, "s8 has no session 7"},

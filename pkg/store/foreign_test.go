@@ -58,6 +58,11 @@ func (h *history) write(ops ...kv.Op) kv.Batch {
 	return b
 }
 
+// ended is what an owner reports with its release.
+func (h *history) ended(s pool.ServerID, epoch pool.Epoch) kv.Op {
+	return h.keys.PutState(pool.VMState{VM: "a", Server: s, Epoch: epoch, State: pool.RunStopped})
+}
+
 // list has f read everything.
 func (h *history) list(f *fold) *fold {
 	h.t.Helper()
@@ -166,7 +171,7 @@ func TestAClaimGoesWithItsVMOnly(t *testing.T) {
 
 	h = newHistory(t)
 	f = h.watcher()
-	h.watch(f, h.write(h.keys.PutClaim(claimOf("", 0, 5, pool.PhaseUnassigned))), h.write(h.keys.DeleteClaim("a"), kv.Delete(h.keys.VM("a"))))
+	h.watch(f, h.write(h.keys.PutClaim(claimOf("", 0, 5, pool.PhaseUnassigned)), h.ended("s2", 5)), h.write(h.keys.DeleteClaim("a"), kv.Delete(h.keys.VM("a"))))
 	expect(t, f, "", "removed from the pool")
 }
 
@@ -195,7 +200,7 @@ func TestWhatWasNotWatchedIsNotJudged(t *testing.T) {
 	h.write(h.keys.PutClaim(claimOf("s3", 4, 6, pool.PhaseHeld)))
 	h.list(f) // etcd keeps no history from where this agent was
 	expect(t, f, "", "a lawful way that nobody saw")
-	h.watch(f, h.write(h.keys.PutClaim(claimOf("", 0, 6, pool.PhaseUnassigned))))
+	h.watch(f, h.write(h.keys.PutClaim(claimOf("", 0, 6, pool.PhaseUnassigned)), h.ended("s3", 6)))
 	expect(t, f, "", "and goes on")
 }
 

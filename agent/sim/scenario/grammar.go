@@ -19,7 +19,7 @@ var forms = []form{
 	{Fault, "cut etcd to SERVER"}, {Fault, "cut SERVER to etcd"}, {Fault, "cut SERVER to SERVER"},
 	{Fault, "heal all"}, {Fault, "heal SERVER"}, {Fault, "split GROUPS"},
 	{Fault, "etcd down"}, {Fault, "etcd up"}, {Fault, "etcd freeze SERVER"}, {Fault, "etcd thaw SERVER"},
-	{Fault, "etcd delete claim VM"}, {Fault, "etcd forge claim VM SERVER"}, {Fault, "etcd forge claim VM SERVER held"},
+	{Fault, "etcd delete claim VM"}, {Fault, "etcd forge claim VM SERVER"}, {Fault, "etcd forge claim VM SERVER held"}, {Fault, "etcd forge release VM"},
 	{Fault, "etcd rollback claim VM"},
 	{Fault, "etcd delete member SERVER"}, {Fault, "etcd revoke lease SERVER"},
 	{Fault, "agent kill SERVER"}, {Fault, "agent start SERVER"}, {Fault, "agent hang SERVER"},

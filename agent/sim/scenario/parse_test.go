@@ -118,6 +118,8 @@ after 1s etcd up
 after 1s etcd freeze s1
 after 1s etcd delete claim web
 after 1s etcd forge claim web s2
+after 1s etcd forge claim web s2 held
+after 1s etcd forge release web
 after 1s etcd rollback claim web
 after 1s etcd delete member s2
 after 1s etcd revoke lease s2
