@@ -412,3 +412,42 @@ func TestPlainReadsAPlanOutWhenItHasCome(t *testing.T) {
 		t.Errorf("sent %v", b.sent)
 	}
 }
+
+func TestAZoomedListHasTheWholeWidth(t *testing.T) {
+	b := troubled(t)
+	b.press("2")
+	b.sees("hv-01.example.net:7400") // details beside the list
+	b.press("z")
+	b.seesNot("hv-01.example.net:7400")
+	b.sees("NOTE", "LOCK by kim")
+	b.press("z")
+	b.sees("hv-01.example.net:7400")
+}
+
+func TestSortingRunsAtMostOnceASecond(t *testing.T) {
+	b := troubled(t)
+	b.press("2", "s", "s", "s") // by the number of VMs
+	b.pass(5*time.Second, true)
+	change := func(server int, vms int32, after time.Duration) []string {
+		b.now = b.now.Add(after)
+		s := fakepool.Troubled().GetServers()[server]
+		s.Vms = vms
+		b.delta(&pb.Delta{Servers: []*pb.ServerView{s}})
+		return slices.Clone(b.m.list().ids)
+	}
+	first := change(0, 98, time.Second)
+	if got := change(1, 99, 200*time.Millisecond); !slices.Equal(got, first) {
+		t.Errorf("sorted again after a fifth of a second: %v, before %v", got, first)
+	}
+	if got := change(2, 1, time.Second); got[len(got)-1] != "hv-02" {
+		t.Errorf("not sorted again after more than a second: %v", got)
+	}
+}
+
+func TestCopyingTakesTheNameOrTheCommand(t *testing.T) {
+	b := troubled(t)
+	b.press("3", "j", "y", "Y")
+	if len(b.copied) != 2 || b.copied[0] != "db-main" || !strings.HasPrefix(b.copied[1], "holdfast ") || !strings.Contains(b.copied[1], "db-main") {
+		t.Errorf("copied %q", b.copied)
+	}
+}
