@@ -247,7 +247,7 @@ func (s *Session) lose(info Info, why string) {
 	s.mu.Lock()
 	s.cutShort = ""
 	if left := s.info.Deadline.Sub(s.cfg.Clock.Now()); left > 0 && s.info.Session == info.Session {
-		s.cutShort = fmt.Sprintf("session %d ended %v before its lease could expire (%s): somebody deleted its key or revoked its lease, unless the whole server stood still with its clock",
+		s.cutShort = fmt.Sprintf("session %d ended %v before its lease could expire: its key was deleted or its lease revoked, unless the clock stood still (%s)",
 			info.Session, max(left.Round(100*time.Millisecond), 100*time.Millisecond), why)
 	}
 	s.info, s.allowed, s.acked, s.failing = Info{}, 0, 0, false
