@@ -1,55 +1,17 @@
 package main
 
 import (
-	"context"
-	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 	"github.com/holdfast-ha/holdfast/test/etcdtest"
 )
-
-func dial(t *testing.T, c *etcdtest.Cluster) *clientv3.Client {
-	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return client
-}
-
-// save is etcdctl snapshot save FILE.
-func save(t *testing.T, c *etcdtest.Cluster) (file string) {
-	t.Helper()
-	file = filepath.Join(t.TempDir(), "empty.db")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	r, err := dial(t, c).Snapshot(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
 
 func TestAnExternalEtcdThatWasWipedIsFilledOnlyOnceItIsNotBehind(t *testing.T) {
 	t.Parallel()
@@ -88,7 +50,8 @@ func TestAnExternalEtcdThatWasWipedIsFilledOnlyOnceItIsNotBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := save(t, e)
+	file := filepath.Join(t.TempDir(), "empty.db")
+	e.Save(file)
 	e.Member(0).Stop()
 	e.Member(0).Wipe()
 	e.Member(0).Restore(file, bump)
@@ -125,10 +88,7 @@ func TestAnExternalEtcdWithKeysOfThePoolIsNotFilled(t *testing.T) {
 		m.stopAgent()
 	}
 	// All is deleted but one key, as when a rebuild broke off before the policy.
-	c := dial(t, e)
-	if _, err := c.Delete(t.Context(), "/holdfast/v1/prod/", clientv3.WithPrefix()); err != nil {
-		t.Fatal(err)
-	}
+	e.DeletePrefix("/holdfast/v1/prod/")
 	k := store.NewKeys("prod")
 	s.commit(k.PutClaim(runningOn("web", "srv-1", 9)))
 	for _, m := range s.servers {
@@ -145,9 +105,7 @@ func TestAnExternalEtcdWithKeysOfThePoolIsNotFilled(t *testing.T) {
 			t.Errorf("srv-%d has left its life for %s", i+1, life)
 		}
 	}
-	if _, err := c.Delete(t.Context(), "/holdfast/v1/prod/", clientv3.WithPrefix()); err != nil {
-		t.Fatal(err)
-	}
+	e.DeletePrefix("/holdfast/v1/prod/")
 	if _, err := restore(); err != nil {
 		t.Fatal(err)
 	}

@@ -189,15 +189,33 @@ func (c *Cluster) leader() int {
 // Compact forgets the history before rev.
 func (c *Cluster) Compact(rev pool.Revision) {
 	c.t.Helper()
+	c.ask(fmt.Sprintf("compact at %d", rev), func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Compact(ctx, int64(rev))
+		return err
+	})
+}
+
+// DeletePrefix does what etcdctl del --prefix does.
+func (c *Cluster) DeletePrefix(prefix string) {
+	c.t.Helper()
+	c.ask("delete "+prefix, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Delete(ctx, prefix, clientv3.WithPrefix())
+		return err
+	})
+}
+
+// ask has a client of its own do something, under the name what.
+func (c *Cluster) ask(what string, do func(ctx context.Context, client *clientv3.Client) error) {
+	c.t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: c.sockets(), Logger: zap.NewNop()})
 	if err != nil {
-		c.t.Fatalf("compact: %v", err)
+		c.t.Fatalf("%s: %v", what, err)
 	}
 	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	if _, err := client.Compact(ctx, int64(rev)); err != nil {
-		c.t.Fatalf("compact at %d: %v", rev, err)
+	if err := do(ctx, client); err != nil {
+		c.t.Fatalf("%s: %v", what, err)
 	}
 }
 
