@@ -93,7 +93,9 @@ func (m *machine) message(now time.Time, r *pb.WatchPoolResponse) (changed bool,
 			m.incarnation, m.held = inc, 0
 		}
 	}
-	changed = m.merger.Fold(r)
+	// A later revision without a change of its own: something changed that is not streamed, such as an incident's record.
+	later := m.link.Synced && r.GetRevision() > m.merger.revision
+	changed = m.merger.Fold(r) || later
 	if r.GetRevision() < m.held {
 		return false, nil // an agent that lags: what was known stays on screen
 	}

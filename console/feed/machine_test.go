@@ -208,6 +208,19 @@ func TestHeartbeatsWakeNobody(t *testing.T) {
 	}
 }
 
+// Records of incidents are asked for when the pool has changed; they are not streamed.
+func TestALaterRevisionIsNewsThoughNothingThatIsStreamedChanged(t *testing.T) {
+	m := newMachine()
+	m.streams(t0)
+	hear(t, m, t0, snapshot(10, "srv-1"))
+	if !hear(t, m, at(time.Second), heartbeat(11, false)) || m.view.Revision != 11 {
+		t.Errorf("a heartbeat of revision 11 leaves the view at %d", m.view.Revision)
+	}
+	if hear(t, m, at(2*time.Second), heartbeat(11, false)) {
+		t.Error("the same revision wakes again")
+	}
+}
+
 func TestViewsAreNotChangedByLaterMessages(t *testing.T) {
 	m := newMachine()
 	m.streams(t0)
