@@ -104,7 +104,7 @@ func runAgent(ctx context.Context, c config.Config, path string, log *slog.Logge
 	return serveAndRun(ctx, c.Listen, entrance, srv, agent, []runner{hv.Run, db.run, machine.Run, figures.run, life.run, life.keepSeat, newSaver(c, agent, db, clk, log).Run,
 		func(ctx context.Context) error { return keepRevocations(ctx, agent, entrance, clk) },
 		func(ctx context.Context) error { return setup.KeepIdentity(ctx, c, path, clk, log) },
-		func(ctx context.Context) error { return giveBackStartPages(ctx, clk, log) }}, log)
+		func(ctx context.Context) error { return giveBackUnusedPages(ctx, clk, log) }}, log)
 }
 
 type runner = func(context.Context) error

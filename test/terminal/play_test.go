@@ -23,8 +23,9 @@ func TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool(t *testing.T) {
 	b.row("srv-2", "up, locked")
 	locked := time.Now()
 	b.row("srv-1", "maintenance")
+	// Much less than what the file says, since a busy machine may show the first late.
 	if after := time.Since(locked); after < 2*time.Second {
-		t.Errorf("what the file has 3 s later came after %s", after)
+		t.Errorf("what the file has 8 s later came after %s", after)
 	}
 	b.press("5")
 	b.sees("inbound lock", "maintenance")

@@ -17,22 +17,26 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 )
 
-// startPagesAfter is when an agent has connected to everything and found its VMs.
-const startPagesAfter = 30 * time.Second
+// startPagesAfter is when an agent has connected to everything and found its VMs; from then on pages are given back
+// every unusedPagesEvery: what is rare (a look at all VMs, a metrics scrape, a console) touches pages as well.
+const (
+	startPagesAfter  = 30 * time.Second
+	unusedPagesEvery = 10 * time.Minute
+)
 
-// giveBackStartPages lets go of the program's own pages that only its start needed: once, some time after it. A start
-// touches most of the file (every package's initialisation, tables of types), an idle agent less than half of it. What is
-// used again is mapped again from the page cache, where the guard, which runs the same file, keeps the code locked: so a
-// page that comes back does not wait for a disk. It is no loss when it cannot be done.
-func giveBackStartPages(ctx context.Context, clk clock.Clock, log *slog.Logger) error {
-	if err := clk.Sleep(ctx, startPagesAfter); err != nil {
-		return err
+// giveBackUnusedPages lets go of the program's own pages that nothing needs at the moment. A start touches most of the
+// file (every package's initialisation, tables of types), an idle agent less than half of it. What is used again is mapped
+// again from the page cache, where the guard, which runs the same file, keeps the code locked: so a page that comes back
+// does not wait for a disk. It is no loss when it cannot be done.
+func giveBackUnusedPages(ctx context.Context, clk clock.Clock, log *slog.Logger) error {
+	for wait := startPagesAfter; ; wait = unusedPagesEvery {
+		if err := clk.Sleep(ctx, wait); err != nil {
+			return err
+		}
+		if err := dropOwnPages(); err != nil {
+			log.Debug("pages of the program that are not in use stay mapped", "err", err)
+		}
 	}
-	if err := dropOwnPages(); err != nil {
-		log.Debug("the pages that the start needed stay mapped", "err", err)
-	}
-	<-ctx.Done()
-	return ctx.Err()
 }
 
 func dropOwnPages() error {
