@@ -205,7 +205,7 @@ func TestAWatcherOfTheDocumentedRoleReadsAllButSecretsAndWritesNothing(t *testin
 	endpoint := etcdtest.Start(t, 1).Endpoints()[0]
 	ctl := func(script string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
-		cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+endpoint)
+		cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+endpoint, "ETCDCTL_COMMAND_TIMEOUT=60s")
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}

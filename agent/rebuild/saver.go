@@ -18,6 +18,9 @@ const SaveEvery = 2 * time.Second
 // saveShare: after a copy that took d to write, the next one comes d*saveShare later at the earliest.
 const saveShare = 20
 
+// votersEvery is how often the saver looks who votes: that changes without any change of the pool's state.
+const votersEvery = 10 * time.Second
+
 // SaverConfig is what a Saver needs; all fields are required.
 type SaverConfig struct {
 	Server  pool.ServerID
@@ -44,14 +47,14 @@ type Saver struct {
 // NewSaver returns a saver that does nothing until Run.
 func NewSaver(cfg SaverConfig) *Saver { return &Saver{cfg: cfg} }
 
-// Run writes a copy whenever the persistent state has changed, until ctx ends.
+// Run writes a copy whenever the persistent state has changed, or who votes, until ctx ends.
 func (s *Saver) Run(ctx context.Context) error {
 	sig := s.cfg.Clock.NewSignal()
 	defer s.cfg.Subscribe(sig)()
 	for ctx.Err() == nil {
 		pause, done := s.Step()
 		if done {
-			sig.Wait(ctx, -1)
+			sig.Wait(ctx, votersEvery)
 			continue
 		}
 		_ = s.cfg.Clock.Sleep(ctx, pause)
@@ -59,8 +62,8 @@ func (s *Saver) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Step writes a copy if one is due. done says that there is nothing to do before the next change; else the next step
-// comes after pause.
+// Step writes a copy if one is due. done says that there is nothing to do before the next change of the state or of the
+// votes; else the next step comes after pause.
 func (s *Saver) Step() (pause time.Duration, done bool) {
 	snap, voters := s.cfg.Snapshot(), s.cfg.Voters()
 	if s.last != nil && saved.Same(s.last, snap) && slices.Equal(voters, s.voters) {

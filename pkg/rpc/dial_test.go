@@ -158,7 +158,7 @@ func TestAReadLeavesAnAgentThatHangsOrHasNoEtcd(t *testing.T) {
 			bad, good := startAgent(t), startAgent(t)
 			bad.read = answer
 			limits := quick
-			limits.Read = time.Second
+			limits.Read = 3 * time.Second
 			c := dial(t, limits, bad.address, good.address)
 			if _, err := pb.NewPoolServiceClient(c).GetPool(t.Context(), &pb.GetPoolRequest{}); err != nil {
 				t.Fatal(err)
