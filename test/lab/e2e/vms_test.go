@@ -51,6 +51,7 @@ func pairs(settings []string) map[string]string {
 func (b *bed) launch(short, server string, settings ...string) string {
 	b.t.Helper()
 	vm := b.register(lab.VM{Name: b.name(short)}, append(settings, "prefer="+server)...)
+	b.must(b.p.UntilTakes(within(b.t, 30*time.Second), server, vm))
 	b.start(vm)
 	b.homes[vm] = server
 	return vm

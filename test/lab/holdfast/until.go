@@ -73,7 +73,8 @@ func (p *Pool) UntilServer(ctx context.Context, name string, state pb.ServerStat
 	return v, err
 }
 
-// UntilUp waits until every server of the lab is a live member with a working guard and the pool has a leader.
+// UntilUp waits until every server of the lab is a live member with a working guard, knows from its libvirt what it has, and
+// the pool has a leader.
 func (p *Pool) UntilUp(ctx context.Context) error {
 	want := len(p.Lab.Servers())
 	return until(ctx, fmt.Sprintf("all %d servers are up and one leads", want), func() (bool, string) {
@@ -84,13 +85,29 @@ func (p *Pool) UntilUp(ctx context.Context) error {
 		up, led := 0, false
 		var seen []string
 		for _, s := range r.GetServers() {
-			if Is(s, pb.ServerState_SERVER_STATE_UP) && s.GetMember().GetGuard() {
+			if Is(s, pb.ServerState_SERVER_STATE_UP) && s.GetMember().GetGuard() && s.GetMember().GetMemoryBytes() > 0 {
 				up++
 			}
 			led = led || s.GetLeader()
-			seen = append(seen, fmt.Sprintf("%s %v guard %v leader %v", s.GetServer().GetId(), s.GetStates(), s.GetMember().GetGuard(), s.GetLeader()))
+			seen = append(seen, fmt.Sprintf("%s %v guard %v memory %d leader %v", s.GetServer().GetId(), s.GetStates(), s.GetMember().GetGuard(), s.GetMember().GetMemoryBytes(), s.GetLeader()))
 		}
 		return up == want && led, strings.Join(seen, "; ")
+	})
+}
+
+// UntilTakes waits until a server lacks nothing that a VM needs. Just after its boot its own checks may have no answer yet.
+func (p *Pool) UntilTakes(ctx context.Context, server, vm string) error {
+	return until(ctx, server+" lacks nothing that "+vm+" needs", func() (bool, string) {
+		s, err := p.Server(ctx, server)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, l := range s.GetMember().GetLacks() {
+			if l.GetVm() == vm {
+				return false, fmt.Sprint(l.GetMissing())
+			}
+		}
+		return true, ""
 	})
 }
 
