@@ -153,6 +153,11 @@ func (s *Server) applyCuts(ctx context.Context, cuts []Cut) error {
 	return err
 }
 
+// LimitLink bounds what the server receives over the lab's network until it loses power: rate in tc's words, such as "1gbit".
+func (s *Server) LimitLink(ctx context.Context, rate string) error {
+	return s.lab.opts.limitLink(ctx, s.number, rate)
+}
+
 // Cuts lists the server's cuts.
 func (s *Server) Cuts() ([]Cut, error) {
 	w, err := s.wants()

@@ -139,3 +139,10 @@ func (o Options) setPort(ctx context.Context, n int, state string) error {
 	_, err := run(ctx, "", "bridge", "link", "set", "dev", o.link(n), "state", state)
 	return err
 }
+
+// limitLink bounds what server n receives over the lab's network, until it loses power. rate is in tc's words (tc(8), UNITS).
+func (o Options) limitLink(ctx context.Context, n int, rate string) error {
+	// The queue holds 50 ms, as a switch's port does, and a burst what comes between two ticks of the kernel at 1 Gbit/s.
+	_, err := run(ctx, "", "tc", "qdisc", "replace", "dev", o.link(n), "root", "tbf", "rate", rate, "burst", "512k", "latency", "50ms")
+	return err
+}

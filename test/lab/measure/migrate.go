@@ -18,6 +18,8 @@ import (
 type Migrate struct {
 	// Runs is how often each guest moves each way.
 	Runs int
+	// Link bounds what each server receives over the network, as "1gbit"; empty: nothing but the machine does.
+	Link string
 	Out  io.Writer
 }
 
@@ -42,6 +44,13 @@ const largeFill = 512
 func (m Migrate) Measure(ctx context.Context, l *lab.Lab) error {
 	if err := l.Up(ctx, 3); err != nil {
 		return err
+	}
+	if m.Link != "" {
+		for _, s := range l.Servers() {
+			if err := s.LimitLink(ctx, m.Link); err != nil {
+				return err
+			}
+		}
 	}
 	ssh, err := m.listen(ctx, l)
 	if err != nil {

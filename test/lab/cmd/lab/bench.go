@@ -27,6 +27,7 @@ func bench(ctx context.Context, l *lab.Lab, args []string) (err error) {
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano())%1_000_000, "draws the pauses")
 	power := flags.Bool("power", false, "every server has a power switch that acts at once")
 	length := flags.Duration("for", time.Minute, "how long an idle pool is looked at")
+	link := flags.String("link", "", "what each server's network carries while guests move, such as 1gbit; default: what the machine can")
 	if err := flags.Parse(args[1:]); err != nil || flags.NArg() > 0 {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
@@ -48,7 +49,7 @@ func bench(ctx context.Context, l *lab.Lab, args []string) (err error) {
 	case "failover":
 		return measure.Failover{Runs: *runs, TTL: *ttl, Seed: *seed, Power: *power, Out: os.Stdout}.Measure(ctx, l)
 	case "migrate":
-		return measure.Migrate{Runs: *runs, Out: os.Stdout}.Measure(ctx, l)
+		return measure.Migrate{Runs: *runs, Link: *link, Out: os.Stdout}.Measure(ctx, l)
 	case "tour":
 		return measure.Tour{Runs: *runs, Out: os.Stdout}.Measure(ctx, l)
 	case "idle":
