@@ -10,6 +10,8 @@ import (
 
 	"github.com/holdfast-ha/holdfast/console/cli/fakepool"
 	"github.com/holdfast-ha/holdfast/pkg/rpc"
+	"github.com/holdfast-ha/holdfast/test/stopwatch"
+
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
@@ -113,6 +115,12 @@ func TestWakeUpsAreAtMostTenASecond(t *testing.T) {
 }
 
 func TestAnotherAgentTakesOverWithinTwoSeconds(t *testing.T) {
+	stopwatch.Within(t, 2*time.Second, "to be live again after the loss was seen", func() time.Duration { return takeOver(t) })
+}
+
+// takeOver ends the agent that serves the feed, and returns how long after the loss was seen another one serves it.
+func takeOver(t *testing.T) time.Duration {
+	t.Helper()
 	pool := fakepool.New(fakepool.Healthy())
 	t.Cleanup(pool.Close)
 	agents, err := pool.Start(3)
@@ -124,7 +132,7 @@ func TestAnotherAgentTakesOverWithinTwoSeconds(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	f := New(Agents{client})
 	go f.Run(ctx)
@@ -145,11 +153,9 @@ func TestAnotherAgentTakesOverWithinTwoSeconds(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := next(Stale)
-	if took := next(Live).Sub(broken); took > 2*time.Second {
-		t.Errorf("live again after %s", took)
-	} else {
-		t.Logf("live again %s after the loss was seen", took)
-	}
+	took := next(Live).Sub(broken)
+	t.Logf("live again %s after the loss was seen", took)
+	return took
 }
 
 func TestACallIsSentOnceAndItsLostAnswerIsUnknown(t *testing.T) {
