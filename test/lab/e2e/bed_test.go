@@ -276,12 +276,30 @@ func (b *bed) remove(ctx context.Context, vm string) error {
 	return nil
 }
 
-// within bounds a wait, and names the bound when it has passed.
+// patience is how long a test waits at least for what must come: on a machine that others use too, or that stands still for
+// seconds, a shorter limit says nothing about Holdfast.
+const patience = 30 * time.Second
+
+// within bounds a wait by d, or by patience if that is longer, and names the bound when it has passed.
 func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	return lasting(t, max(d, patience))
+}
+
+// lasting ends after d.
+func lasting(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("%v have passed", d))
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// linger lets time pass.
+func linger(t *testing.T, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 func (b *bed) must(err error) {

@@ -44,7 +44,7 @@ func TestVMThatASnapshotMovedToAnOverlayStartsFromItElsewhere(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s on %s does not run on from the overlay: before the power cut %+v, now %+v", vm, next.Server, before, after)
 		}
-		_ = b.w.Until(within(t, 200*time.Millisecond), func([]lab.Life) bool { return false })
+		_ = b.w.Until(lasting(t, 200*time.Millisecond), func([]lab.Life) bool { return false })
 		after = b.inside(overlay)
 	}
 	if r, err := lab.ReadRecord(b.l.Disk(vm)); err != nil || r.Counter != below.Counter {

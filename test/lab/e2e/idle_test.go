@@ -16,7 +16,7 @@ func TestIdlePoolWritesNothingToEtcd(t *testing.T) {
 	before := b.revision()
 	settled := time.Now()
 	for time.Since(settled) < 3*time.Second {
-		_ = b.w.Until(within(t, time.Second), func([]lab.Life) bool { return false })
+		_ = b.w.Until(lasting(t, time.Second), func([]lab.Life) bool { return false })
 		if now := b.revision(); now != before {
 			before, settled = now, time.Now()
 		}

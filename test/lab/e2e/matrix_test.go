@@ -60,8 +60,7 @@ func (b *bed) bounce(server, process string) {
 	b.t.Helper()
 	s := b.server(server)
 	b.must(s.Kill(within(b.t, 5*time.Second), process))
-	ctx := within(b.t, 500*time.Millisecond)
-	<-ctx.Done()
+	linger(b.t, 500*time.Millisecond)
 	b.must(s.Start(process))
 }
 
@@ -101,13 +100,6 @@ func (b *bed) await(m moving, moment int) {
 	if moment > duringIt {
 		linger(b.t, 250*time.Millisecond)
 	}
-}
-
-func linger(t *testing.T, d time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 // settleWithin bounds how long the pool may take until the VM runs again under a settled claim: the lease, a cut that

@@ -53,7 +53,7 @@ func TestPoolWhoseServersAreAllCutOffPausesItsVMsAndRunsThemOn(t *testing.T) {
 		b.must(err)
 		paused[vm] = r.Counter
 	}
-	_ = b.w.Until(within(t, time.Until(cut.Add(outage))), func([]lab.Life) bool { return false })
+	_ = b.w.Until(lasting(t, time.Until(cut.Add(outage))), func([]lab.Life) bool { return false })
 	for _, vm := range vms {
 		if r, err := lab.ReadRecord(b.l.Disk(vm)); err != nil || r.Counter != paused[vm] {
 			t.Errorf("%s wrote while it was paused: counter %d, was %d, %v", vm, r.Counter, paused[vm], err)

@@ -113,7 +113,7 @@ func TestLossOfMostVotersStartsNothingTwiceAndHealsWhenOneIsBack(t *testing.T) {
 	b.off(back)
 	t.Logf("etcd lost its majority %s", clock(at))
 	// Nobody can take anything over; the survivors stop their VMs, or keep them, but start none.
-	_ = b.w.Until(within(t, 9*time.Second), func([]lab.Life) bool { return false })
+	_ = b.w.Until(lasting(t, 9*time.Second), func([]lab.Life) bool { return false })
 	for _, vm := range all {
 		b.startedTimes(vm, 1)
 	}

@@ -27,7 +27,7 @@ func (b *bed) copied(vm, server string) {
 			if err == nil && c.Phase == pool.PhaseHeld && string(c.Server) == server && len(st.Voters) == 3 {
 				break
 			}
-			letPass(b.t, 50*time.Millisecond)
+			linger(b.t, 50*time.Millisecond)
 			if ctx.Err() != nil {
 				b.t.Fatalf("the copy on %s does not say that %s runs on %s: it is of revision %d, %v", s.Name(), vm, server, st.Revision, err)
 			}

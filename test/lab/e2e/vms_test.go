@@ -177,7 +177,7 @@ func (b *bed) quiet(d time.Duration, vms ...string) {
 	for _, vm := range vms {
 		before[vm] = len(b.lives(vm))
 	}
-	ctx := within(b.t, d)
+	ctx := lasting(b.t, d)
 	_ = b.w.Until(ctx, func([]lab.Life) bool {
 		for _, vm := range vms {
 			if len(b.lives(vm)) != before[vm] || len(b.w.Executing(vm)) != 1 {
