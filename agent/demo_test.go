@@ -135,6 +135,7 @@ func (b *demoBed) tell(words ...string) error {
 // until waits until the VMs of the pool satisfy f.
 func (b *demoBed) until(what string, limit time.Duration, f func(map[string]*pb.VMView) bool) {
 	b.t.Helper()
+	limit = max(limit, time.Minute) // less says nothing on a machine that stands still now and then
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	ctx, cancel := context.WithTimeout(b.t.Context(), limit)

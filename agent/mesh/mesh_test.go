@@ -203,7 +203,7 @@ func TestServersAskEachOtherOverMutualTLS(t *testing.T) {
 		inspect: api.Inspection{Missing: []string{"bridge br7"}, Rejected: "no such machine type", Unlocked: []string{"/nfs/a.qcow2"}}}
 	s.serve("srv-2", far)
 	p := s.peers("srv-1", &machine{})
-	ctx := within(t, 5*time.Second)
+	ctx := within(t, 30*time.Second)
 
 	needs := []pool.Need{{Kind: pool.NeedNetwork, Name: "br7"}}
 	in, err := p.Inspect(ctx, "srv-2", "<domain/>", needs)
@@ -245,7 +245,7 @@ func TestAFailureKeepsItsKindAcrossTheMesh(t *testing.T) {
 	s := newSite(t)
 	s.serve("srv-2", &machine{fails: pool.ErrUnavailable})
 	p := s.peers("srv-1", &machine{})
-	if _, err := p.Inspect(within(t, 5*time.Second), "srv-2", "<domain/>", nil); !errors.Is(err, pool.ErrUnavailable) {
+	if _, err := p.Inspect(within(t, 30*time.Second), "srv-2", "<domain/>", nil); !errors.Is(err, pool.ErrUnavailable) {
 		t.Errorf("inspect: %v, want unavailable", err)
 	}
 	if _, err := p.Inspect(t.Context(), "srv-9", "<domain/>", nil); !errors.Is(err, pool.ErrNotFound) || !strings.Contains(err.Error(), "srv-9") {
@@ -263,7 +263,7 @@ func TestAnOperatorsCertificateMayNotCallTheMesh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = pb.NewMeshServiceClient(cc).Ping(within(t, 5*time.Second), &pb.PingRequest{From: "srv-1"})
+		_, err = pb.NewMeshServiceClient(cc).Ping(within(t, 30*time.Second), &pb.PingRequest{From: "srv-1"})
 		if status.Code(err) != codes.PermissionDenied {
 			t.Errorf("%s: %v, want permission denied", role, err)
 		}
@@ -279,7 +279,7 @@ func TestAServerUnderAnothersNameIsNotBelieved(t *testing.T) {
 	other, _ := s.shown().Servers.Get("srv-3")
 	s.registerAt("srv-2", other.Address)
 	p := s.peers("srv-1", &machine{})
-	if r, err := p.Ping(within(t, 5*time.Second), "srv-2"); err == nil {
+	if r, err := p.Ping(within(t, 30*time.Second), "srv-2"); err == nil {
 		t.Errorf("srv-3 was taken for srv-2: %v", r)
 	}
 }
@@ -288,7 +288,7 @@ func TestAnAgentOfAnotherLifeOfThePoolIsRefused(t *testing.T) {
 	s := newSite(t)
 	s.serve("srv-2", &machine{session: 42})
 	s.snapshot.Config.Incarnation = "22222222-0000-4000-8000-000000000000"
-	_, err := s.peers("srv-1", &machine{}).Ping(within(t, 5*time.Second), "srv-2")
+	_, err := s.peers("srv-1", &machine{}).Ping(within(t, 30*time.Second), "srv-2")
 	if !errors.Is(err, pool.ErrRefused) || !strings.Contains(err.Error(), "another life") {
 		t.Errorf("ping: %v, want refused", err)
 	}
@@ -364,7 +364,7 @@ func TestASilentPeerHoldsUpNobodyForLongerThanTheCallAllows(t *testing.T) {
 			t.Errorf("%s: %v after %v, want an error at the limit of the call", id, err, time.Since(start))
 		}
 	}
-	if _, err := p.Ping(within(t, 5*time.Second), "srv-4"); err != nil {
+	if _, err := p.Ping(within(t, 30*time.Second), "srv-4"); err != nil {
 		t.Errorf("another server, meanwhile: %v", err)
 	}
 }
