@@ -30,7 +30,8 @@ func TestNoGuestMissesASecondWhileAllOfEtcdIsDeadForAMinute(t *testing.T) {
 	still := lab.WatchCounter(t.Context(), b.l.Disk(control))
 	counters := map[string]*lab.CounterWatch{}
 	for _, vm := range vms {
-		counters[vm] = lab.WatchCounter(t.Context(), b.l.Disk(vm))
+		lives := b.lives(vm)
+		counters[vm] = lab.WatchGuest(t.Context(), b.l.Disk(vm), lives[len(lives)-1].PID)
 	}
 	began := time.Now()
 	for _, s := range voters {
