@@ -41,15 +41,23 @@ func (l *lived) Adopt(_ context.Context, r *pb.AdoptLifeRequest) error {
 
 func (s *site) living(id pool.ServerID, l Life) {
 	s.t.Helper()
+	s.answering(id, func(answers *Server) {
+		if l != nil {
+			answers.UseLife(l)
+		}
+	})
+}
+
+// answering serves a server of which more than a machine is known.
+func (s *site) answering(id pool.ServerID, use func(*Server)) {
+	s.t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	srv := grpc.NewServer(rpc.ServerOptions(s.certificate(string(id), pki.RoleServer).Server(true))...)
 	answers := NewServer(id, "1.2.3", func() string { return life }, &machine{})
-	if l != nil {
-		answers.UseLife(l)
-	}
+	use(answers)
 	pb.RegisterMeshServiceServer(srv, answers)
 	go srv.Serve(lis) //nolint:errcheck // ends with Stop
 	s.t.Cleanup(srv.Stop)

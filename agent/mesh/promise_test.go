@@ -3,16 +3,11 @@ package mesh
 import (
 	"context"
 	"crypto/tls"
-	"net"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
-	"github.com/holdfast-ha/holdfast/pkg/rpc"
-	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
 // promiser promises what the test says, and remembers what it was asked for.
@@ -34,19 +29,11 @@ func (p *promiser) Promise(_ context.Context, incarnation string, hold time.Dura
 // promising serves a server that makes promises.
 func (s *site) promising(id pool.ServerID, p Promiser) {
 	s.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	srv := grpc.NewServer(rpc.ServerOptions(s.certificate(string(id), pki.RoleServer).Server(true))...)
-	answers := NewServer(id, "1.2.3", func() string { return life }, &machine{})
-	if p != nil {
-		answers.UsePromises(p)
-	}
-	pb.RegisterMeshServiceServer(srv, answers)
-	go srv.Serve(lis) //nolint:errcheck // ends with Stop
-	s.t.Cleanup(srv.Stop)
-	s.registerAt(id, lis.Addr().String())
+	s.answering(id, func(answers *Server) {
+		if p != nil {
+			answers.UsePromises(p)
+		}
+	})
 }
 
 func TestPromisesAreAskedForAndGivenOverTheMesh(t *testing.T) {

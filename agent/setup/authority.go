@@ -165,14 +165,19 @@ func asked(r *holdfastv1.ChangeAuthorityRequest, poolName string) (*pki.Authorit
 	return ca, nil
 }
 
+// exchange reads the CA that this server has and the one that a request brings.
+func (a Authority) exchange(r *holdfastv1.ChangeAuthorityRequest) (own, next *pki.Authority, err error) {
+	if next, err = asked(r, a.Settings.Pool); err != nil {
+		return nil, nil, err
+	}
+	own, err = pki.LoadAuthority(a.Settings.TLS.CA, a.Settings.TLS.CAKey)
+	return own, next, err
+}
+
 // trust keeps the next CA's key and trusts its certificate. Of two exchanges begun at once the one whose fingerprint comes
 // first goes on, on every server.
 func (a Authority) trust(r *holdfastv1.ChangeAuthorityRequest) error {
-	want, err := asked(r, a.Settings.Pool)
-	if err != nil {
-		return err
-	}
-	ca, err := pki.LoadAuthority(a.Settings.TLS.CA, a.Settings.TLS.CAKey)
+	ca, want, err := a.exchange(r)
 	if err != nil {
 		return err
 	}
@@ -222,11 +227,7 @@ func (a Authority) writeTrust(ca *pki.Authority) error {
 
 // issue signs by the next CA from now on, and renews this server's own certificates by it.
 func (a Authority) issue(r *holdfastv1.ChangeAuthorityRequest) error {
-	want, err := asked(r, a.Settings.Pool)
-	if err != nil {
-		return err
-	}
-	ca, err := pki.LoadAuthority(a.Settings.TLS.CA, a.Settings.TLS.CAKey)
+	ca, want, err := a.exchange(r)
 	if err != nil {
 		return err
 	}
