@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,22 +13,49 @@ func TestIdlePoolWritesNothingToEtcd(t *testing.T) {
 	b := prepare(t)
 	vm := b.launch("ha", b.leader(), "ha=on")
 	b.settle(vm)
-	// What was set in motion by the start, above all the history, comes to rest.
-	before := b.revision()
-	settled := time.Now()
+	var changed string
+	for range 3 {
+		before := b.rest()
+		b.quiet(15*time.Second, vm)
+		after := b.revision()
+		if after == before {
+			return
+		}
+		changed = fmt.Sprintf("etcd's revision rose from %d to %d in 15 s of an idle pool:\n%s", before, after, b.changes(before))
+		// A server says so when its own guard answers too late, as on a machine that stands still: once, not each time.
+		if !onlyMembers(b.changes(before)) {
+			break
+		}
+		t.Log(changed)
+	}
+	t.Error(changed)
+}
+
+func onlyMembers(changes string) bool {
+	for line := range strings.Lines(changes) {
+		if !strings.HasPrefix(line, "/holdfast/v1/lab/members/") {
+			return false
+		}
+	}
+	return changes != ""
+}
+
+// rest waits until nothing has been written to etcd for a while, and returns its revision: what was set in motion by a
+// start, above all the history, comes to rest.
+func (b *bed) rest() int64 {
+	b.t.Helper()
+	from := time.Now()
+	before, settled := b.revision(), from
 	for time.Since(settled) < 3*time.Second {
-		_ = b.w.Until(lasting(t, time.Second), func([]lab.Life) bool { return false })
+		_ = b.w.Until(lasting(b.t, time.Second), func([]lab.Life) bool { return false })
 		if now := b.revision(); now != before {
 			before, settled = now, time.Now()
 		}
-		if time.Since(b.from) > time.Minute {
-			t.Fatal("etcd's revision does not come to rest in a pool where nothing happens")
+		if time.Since(from) > time.Minute {
+			b.t.Fatal("etcd's revision does not come to rest in a pool where nothing happens")
 		}
 	}
-	b.quiet(15*time.Second, vm)
-	if after := b.revision(); after != before {
-		t.Errorf("etcd's revision rose from %d to %d in 15 s of an idle pool:\n%s", before, after, b.changes(before))
-	}
+	return before
 }
 
 func (b *bed) revision() int64 {
