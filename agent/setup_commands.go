@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,10 +68,11 @@ func (f *machineFlags) machine(cmd *cobra.Command, target string) (setup.Machine
 func initCommand() *cobra.Command {
 	var f machineFlags
 	var start bool
+	tokens := 0
 	cmd := &cobra.Command{
 		Use: "init --pool NAME", Short: "make a new pool with this machine as its first server", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkExternal(f.settings.Etcd); err != nil {
+			if err := errors.Join(checkExternal(f.settings.Etcd), checkTokens(tokens, start)); err != nil {
 				return err
 			}
 			m, err := f.machine(cmd, beyondDefaultRoute)
@@ -81,11 +83,19 @@ func initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tell(cmd, "Made pool %s with %s as its first server.\n", r, start)
+			if err := tell(cmd, "Made pool %s with %s as its first server.\n", r, start); err != nil || tokens == 0 {
+				return err
+			}
+			c, _, err := settings(m.ConfigPath)
+			if err != nil {
+				return err
+			}
+			return withTokens(cmd, c, tokens)
 		},
 	}
 	f.register(cmd)
 	startFlag(cmd, &start)
+	cmd.Flags().IntVar(&tokens, "tokens", 0, "with --start: also make so many tokens, one for each further server, good for an hour")
 	cmd.Flags().StringVar(&f.settings.Pool, "pool", "", "the pool's name; it cannot be changed later")
 	externalFlags(cmd, &f.settings.Etcd)
 	cobra.CheckErr(cmd.MarkFlagRequired("pool"))
@@ -120,10 +130,13 @@ func checkExternal(e config.Etcd) error {
 
 func joinCommand() *cobra.Command {
 	var f machineFlags
-	var witness, start bool
+	var witness, start, ha bool
 	cmd := &cobra.Command{
 		Use: "join TOKEN", Short: "make this machine a server of the pool that made the token", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if ha && !start {
+				return fmt.Errorf("--ha needs --start; without it: holdfast ha on, once the services run: %w", pool.ErrInvalid)
+			}
 			token, err := setup.ParseToken(args[0])
 			if err != nil {
 				return err
@@ -136,12 +149,17 @@ func joinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return tell(cmd, "Joined pool %s as %s.\n", r, start)
+			if err := tell(cmd, "Joined pool %s as %s.\n", r, start); err != nil || !ha {
+				return err
+			}
+			return switchHA(cmd.Context(), clock.Real(), cmd.OutOrStdout(), haOn)
 		},
 	}
 	f.register(cmd)
 	startFlag(cmd, &start)
 	cmd.Flags().BoolVar(&witness, "witness", false, "carry a vote of etcd and nothing else")
+	cmd.Flags().BoolVar(&ha, "ha", false, "with --start: then switch the pool's half of HA on (holdfast ha on), as soon as the pool can lose a server")
+	cmd.MarkFlagsMutuallyExclusive("witness", "ha")
 	return cmd
 }
 
