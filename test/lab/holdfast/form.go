@@ -70,7 +70,7 @@ func enter(ctx context.Context, first, s *lab.Server, found bool, say func(strin
 	if _, err := s.Exec(ctx, args...); err != nil {
 		return err
 	}
-	if err := configure(s); err != nil {
+	if err := Configure(s); err != nil {
 		return err
 	}
 	if err := s.Enable(lab.Etcd, lab.Guard, lab.Agent); err != nil {
@@ -110,7 +110,8 @@ migration:
   unsafe: true
 `
 
-func configure(s *lab.Server) error {
+// Configure gives a server that was just set up the settings that a lab needs.
+func Configure(s *lab.Server) error {
 	path := s.Path("/etc/holdfast/config.yaml")
 	have, err := os.ReadFile(path)
 	if err != nil {
