@@ -20,8 +20,9 @@ func (b *demoBed) hit(drills pb.DrillServiceClient, canary, server string, level
 	return r.GetBefore()
 }
 
-// Each level on the demo's real agents and guards, with nothing else on the server that is hit.
-func TestACanarySurvivesEachLevelOfADrillAndNothingElseIsTouched(t *testing.T) {
+// The end of its process and the isolation of its server, on the demo's real agents and guards, with nothing else on the
+// server that is hit. The demo's agents share one process: the end of an agent is played in the lab.
+func TestACanarySurvivesItsProcessesEndAndAnIsolationAndNothingElseIsTouched(t *testing.T) {
 	b := startDemo(t)
 	b.until("eight VMs run", 30*time.Second, func(vms map[string]*pb.VMView) bool {
 		for _, v := range vms {

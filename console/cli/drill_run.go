@@ -47,10 +47,18 @@ func (d *drillRun) play(ctx context.Context) int {
 
 // begin waits until the canary runs and is protected, and frees it from the server that it began on.
 func (d *drillRun) begin(ctx context.Context) error {
+	failed := ""
 	_, err := d.watch.until(ctx, d.canary+" runs and is protected", canaryStarts, func(st *state) bool {
 		v := st.vms[d.canary]
+		if v.GetStatus() == pb.VMStatus_VM_STATUS_FAILED { // it is not tried again
+			failed = v.GetReason()
+			return true
+		}
 		return canaryRuns(v) && v.GetProtected() && v.GetClaim().GetArmed()
 	})
+	if failed != "" {
+		return fmt.Errorf("it does not start: %s", failed)
+	}
 	if err != nil || d.plan.server == "" {
 		return err
 	}

@@ -56,6 +56,16 @@ func TestADrillThatGoesWrongSaysSoAndStillRemovesTheCanary(t *testing.T) {
 	}
 }
 
+func TestADrillWhoseCanaryDoesNotStartEndsAtOnceWithTheReason(t *testing.T) {
+	b := newBench(t, fakepool.Healthy(), 1)
+	b.pool.CanaryFails("it failed on every server: no machine type pc-q35-99")
+	r := b.must(ExitFailed, "drill")
+	contains(t, "errors", r.err, "it does not start: it failed on every server: no machine type pc-q35-99")
+	if hits, removals := len(b.pool.Calls("HitCanary")), len(b.pool.Calls("RemoveCanary")); hits != 0 || removals != 1 {
+		t.Errorf("%d hits and %d removals, want none and one", hits, removals)
+	}
+}
+
 func TestAnInterruptedDrillRemovesTheCanary(t *testing.T) {
 	b := newBench(t, fakepool.Healthy(), 1)
 	b.pool.Drills(false, true)

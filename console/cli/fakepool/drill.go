@@ -17,6 +17,8 @@ type drill struct {
 	facts *pb.CanaryFacts
 	// Stops: the canary does not survive its agent. Stuck: it does not run again.
 	stops, stuck bool
+	// unborn is why the next canary fails instead of running; empty: it runs.
+	unborn string
 }
 
 // Drills says how drills end badly: with stops the canary does not survive its agent, with stuck it does not run again
@@ -25,6 +27,13 @@ func (p *Pool) Drills(stops, stuck bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drill.stops, p.drill.stuck = stops, stuck
+}
+
+// CanaryFails has the next canary fail instead of running, for that reason.
+func (p *Pool) CanaryFails(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drill.unborn = reason
 }
 
 // Canary is the name of the pool's canary.
@@ -43,6 +52,9 @@ func (a *Agent) CreateCanary(_ context.Context, r *pb.CreateCanaryRequest) (*pb.
 		server = "hv-03"
 	}
 	v := vm(Canary, server, 1, pb.VMStatus_VM_STATUS_RUNNING, "")
+	if p.drill.unborn != "" {
+		v = vm(Canary, "", 0, pb.VMStatus_VM_STATUS_FAILED, p.drill.unborn)
+	}
 	v.Vm.Canary = true
 	p.drill.facts = &pb.CanaryFacts{Server: server, Session: 4711, Process: 700, ProcessStarted: 1, AgentSince: timestamppb.New(Now)}
 	p.change(&pb.Delta{Vms: []*pb.VMView{v}})
