@@ -128,7 +128,11 @@ func (l lines) draw(r region, top int) int {
 	for y := 0; y < r.h && top+y < len(all); y++ {
 		x := 0
 		for _, p := range all[top+y] {
-			x = r.put(x, y, p.tone, p.text)
+			if cells(p.text) > r.w-x && r.w-x < 4 { // too little for a word
+				r.put(max(r.w-2, 0), y, p.tone, "..")
+				break
+			}
+			x = r.cut(x, y, r.w-x, p.tone, p.text)
 		}
 	}
 	if more := len(all) - top - r.h; more > 0 && r.h > 1 {

@@ -17,11 +17,11 @@ func (m *Model) drawOverview(r region) {
 		return
 	}
 	below := max(r.h/3, 6)
-	side := min(max(r.w*36/100, 42), 80)
+	side := min(max(r.w*36/100, 42), 80) - 1
 	top := r.rows(0, r.h-below)
 	left := top.sub(0, 0, r.w-side-1, top.h)
 	n := min(len(m.lists[overview].ids)+2, left.h-4)
-	m.drawList(left.rows(0, n), m.lists[overview], true)
+	m.drawList(left.sub(0, 0, left.w-1, n), m.lists[overview], true) // a cell stays free before the panel
 	m.counts(left.w-1).draw(left.sub(1, n+1, left.w-1, left.h-n-1), panel)
 	right := top.sub(r.w-side-1, 0, side+1, top.h)
 	for y := range right.h {

@@ -218,6 +218,17 @@ func TestHAOffIsLoudOnEveryScreen(t *testing.T) {
 	}
 }
 
+func TestHAFrozenIsLoudOnEveryScreen(t *testing.T) {
+	b := troubled(t)
+	p := fakepool.Troubled().GetPool()
+	p.Config.Frozen, p.Config.FrozenMark = true, &pb.Mark{By: "kim", At: timestamppb.New(b.now.Add(-time.Hour)), Why: "switch firmware"}
+	b.delta(&pb.Delta{Pool: p})
+	for _, s := range screens {
+		b.press(fmt.Sprint(int(s)))
+		b.sees("HA FROZEN", "by kim", "switch firmware", "nothing is fenced, moved or restarted")
+	}
+}
+
 func TestSinceYouLookedIsToldAfterAnAbsence(t *testing.T) {
 	b := troubled(t)
 	b.press("3")
