@@ -60,23 +60,25 @@ func TestACopyNamesTheVotesSoonAfterTheyAreKnownThoughNothingElseChanges(t *test
 	synctest.Test(t, func(t *testing.T) {
 		snap := &pool.Snapshot{Revision: 5, Config: pool.DefaultConfig("prod", "life")}
 		snap.Config.Revision = 2
-		var voters, copied atomic.Value
-		voters.Store([]string(nil))
+		var voters, copied atomic.Pointer[[]string]
+		voters.Store(&[]string{})
 		ctx, cancel := context.WithCancel(t.Context())
 		s := NewSaver(SaverConfig{Server: "srv-1", Clock: clock.Real(), Snapshot: func() *pool.Snapshot { return snap }, Log: slog.New(slog.DiscardHandler),
 			Subscribe: func(clock.Signal) func() { return func() {} },
-			Voters:    func() []string { return voters.Load().([]string) },
-			Write:     func(st saved.State) error { copied.Store(st.Voters); return nil }})
+			Voters:    func() []string { return *voters.Load() },
+			Write:     func(st saved.State) error { copied.Store(&st.Voters); return nil }})
 		ended := make(chan error)
 		go func() { ended <- s.Run(ctx) }()
 		<-time.After(time.Minute)
-		voters.Store([]string{"srv-1", "srv-2", "srv-3"})
+		voters.Store(&[]string{"srv-1", "srv-2", "srv-3"})
 		<-time.After(votersEvery)
 		synctest.Wait()
-		if got := copied.Load().([]string); len(got) != 3 {
+		if got := *copied.Load(); len(got) != 3 {
 			t.Errorf("the copy names voters %v", got)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	})
 }
