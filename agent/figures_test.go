@@ -45,17 +45,39 @@ func TestFiguresOfAllServersComeFromAnyAgentAndThoseOfADeadServerStop(t *testing
 			}
 		}
 	}
-	if err := b.tell("power", "off", "srv-3"); err != nil {
+	victim := b.another()
+	if err := b.tell("power", "off", victim); err != nil {
 		t.Fatal(err)
 	}
 	// Those of the dead server stop, while the others' go on.
 	for quiet := 0; quiet < 3; quiet++ {
 		for _, s := range next().GetServers() {
-			if s.GetServer() == "srv-3" {
+			if s.GetServer() == victim {
 				quiet = -1
 			}
 		}
 	}
 	for heard := 0; heard < 2; heard = len(next().GetServers()) {
 	}
+}
+
+// another is a server whose agent does not serve the test.
+func (b *demoBed) another() string {
+	b.t.Helper()
+	r, err := pb.NewServerServiceClient(b.client).ListServers(b.t.Context(), &pb.ListServersRequest{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	serves, other := false, ""
+	for _, s := range r.GetServers() {
+		if s.GetServer().GetAddress() == b.client.Agent() {
+			serves = true
+		} else {
+			other = s.GetServer().GetId()
+		}
+	}
+	if !serves || other == "" {
+		b.t.Fatalf("which of these serves at %s? %v", b.client.Agent(), r.GetServers())
+	}
+	return other
 }
