@@ -141,14 +141,20 @@ func (b *bed) booted(vm string, want uint64) {
 	}
 }
 
-// noDomain checks that a server's libvirt knows no VM of that name, running or defined.
+// noDomain waits until a server's libvirt knows no VM of that name, running or defined: it forgets one a moment after the
+// process has ended.
 func (b *bed) noDomain(server string, vms ...string) {
 	b.t.Helper()
-	out, err := b.server(server).Virsh(within(b.t, 10*time.Second), "list", "--all", "--name")
-	b.must(err)
-	for _, vm := range vms {
-		if slices.Contains(strings.Fields(out), vm) {
-			b.t.Errorf("libvirt on %s still has %s", server, vm)
+	for end := time.Now().Add(patience); ; linger(b.t, 100*time.Millisecond) {
+		out, err := b.server(server).Virsh(within(b.t, patience), "list", "--all", "--name")
+		b.must(err)
+		known := strings.Fields(out)
+		known = slices.DeleteFunc(known, func(name string) bool { return !slices.Contains(vms, name) })
+		if len(known) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("libvirt on %s still has %v", server, known)
 		}
 	}
 }
