@@ -50,6 +50,14 @@ func plannedMove(snap *pool.Snapshot, l plan.Leave, expected time.Duration) *pb.
 	return m
 }
 
+// stillThatPlan refuses a request for a plan that is another by now.
+func stillThatPlan(want, have int64) error {
+	if want == have {
+		return nil
+	}
+	return pool.Refuse("PLAN_CHANGED", "look at the plan again", "the plan has changed since it was shown: it is %d now, not %d", have, want)
+}
+
 // about is nil for what is not known.
 func about(d time.Duration) *durationpb.Duration {
 	if d <= 0 {
@@ -79,8 +87,8 @@ func (s *Server) EnterMaintenance(ctx context.Context, r *pb.EnterMaintenanceReq
 			return pool.Change{Servers: []pool.Server{srv}}, nil
 		}
 		if want := r.GetPlanRevision(); want != 0 {
-			if have := plan.PreviewMaintenance(snap, srv.ID, r.GetRestartUnmovable(), s.cfg.Clock.Wall()).Revision; have != want {
-				return pool.Change{}, pool.Refuse("PLAN_CHANGED", "look at the plan again", "the plan has changed since it was shown: it is %d now, not %d", have, want)
+			if err := stillThatPlan(want, plan.PreviewMaintenance(snap, srv.ID, r.GetRestartUnmovable(), s.cfg.Clock.Wall()).Revision); err != nil {
+				return pool.Change{}, err
 			}
 		}
 		if !srv.Maintenance {
@@ -100,6 +108,32 @@ func (s *Server) EnterMaintenance(ctx context.Context, r *pb.EnterMaintenanceReq
 	}
 	done, err := s.operation(op.ID)
 	return &pb.EnterMaintenanceResponse{Server: view, Operation: done}, err
+}
+
+// PlanMaintenanceExit says what the end of a server's maintenance would do.
+func (s *Server) PlanMaintenanceExit(_ context.Context, r *pb.PlanMaintenanceExitRequest) (*pb.PlanMaintenanceExitResponse, error) {
+	snap, err := s.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	srv, err := findServer(snap, r.GetServer())
+	if err != nil {
+		return nil, err
+	}
+	p := plan.PreviewReturn(snap, srv.ID, s.cfg.Clock.Wall())
+	resp := &pb.PlanMaintenanceExitResponse{
+		PlanRevision: p.Revision, Revision: int64(snap.Revision), Expected: about(p.Expected),
+		CapacityBefore: capacityMessage(p.Before), CapacityAfter: capacityMessage(p.After),
+		MemoryPercentBefore: int32(p.MemoryBefore), MemoryPercentAfter: int32(p.MemoryAfter),
+	}
+	for _, b := range p.Returns {
+		resp.Returns = append(resp.Returns, &pb.PlannedReturn{Vm: string(b.VM.ID), From: string(b.From), Comes: b.Comes, Reason: b.Why,
+			MemoryBytes: b.VM.MemoryBytes, Expected: about(b.Time)})
+	}
+	for _, id := range p.Staying {
+		resp.Staying = append(resp.Staying, string(id))
+	}
+	return resp, nil
 }
 
 // ExitMaintenance ends maintenance of a server. What was about to leave and has not begun to stays.
@@ -123,6 +157,11 @@ func (s *Server) ExitMaintenance(ctx context.Context, r *pb.ExitMaintenanceReque
 		}
 		if !srv.Maintenance {
 			return pool.Change{}, nil
+		}
+		if want := r.GetPlanRevision(); want != 0 {
+			if err := stillThatPlan(want, plan.PreviewReturn(snap, srv.ID, s.cfg.Clock.Wall()).Revision); err != nil {
+				return pool.Change{}, err
+			}
 		}
 		srv.Maintenance, srv.RestartUnmovable, srv.MaintenanceMark = false, false, pool.Mark{}
 		c := pool.Change{Servers: []pool.Server{srv},

@@ -225,3 +225,80 @@ func TestRulesThatCannotHoldAreRefusedWithTheConflictNamed(t *testing.T) {
 		t.Errorf("two VMs apart on one server: %v", err)
 	}
 }
+
+func TestAPlanOfTheEndOfMaintenanceSaysWhoComesAndWhoDoesNotAndWhy(t *testing.T) {
+	b := newBench(t)
+	b.hold("web", "srv-2")
+	b.hold("db", "srv-3")
+	b.pool.change(func(s *pool.Snapshot) {
+		s.Config.ReturnHome = true
+		srv, _ := s.Servers.Get("srv-1")
+		srv.Maintenance = true
+		s.Servers = s.Servers.With("srv-1", srv)
+		s.Leader = pool.Leader{Server: "srv-2", Revision: 50}
+		for _, id := range []pool.VMID{"web", "db"} {
+			s.Homes = s.Homes.With(id, pool.Home{VM: id, Server: "srv-1"})
+			c, _ := s.Claims.Get(id)
+			s.States = s.States.With(id, pool.VMState{VM: id, Server: c.Server, Epoch: 1, State: pool.RunRunning})
+		}
+		db, _ := s.VMs.Get("db")
+		db.Movable = false
+		s.VMs = s.VMs.With("db", db)
+	})
+	ask := func() (*pb.PlanMaintenanceExitResponse, []*pb.PlannedReturn) {
+		t.Helper()
+		plan, err := b.PlanMaintenanceExit(as(t), &pb.PlanMaintenanceExitRequest{Server: "srv-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(plan.GetReturns()) != 2 {
+			t.Fatalf("plan %v", plan)
+		}
+		return plan, plan.GetReturns()
+	}
+	plan, r := ask()
+	if r[0].GetVm() != "web" || !r[0].GetComes() || r[0].GetFrom() != "srv-2" || r[0].GetExpected() == nil || r[1].GetVm() != "db" || r[1].GetComes() || !strings.Contains(r[1].GetReason(), "relocate db srv-1") {
+		t.Errorf("plan %v", plan)
+	}
+	if snap := b.pool.Snapshot(); snap.Operations.Len() != 0 || snap.Events.Len() != 0 {
+		t.Error("a plan changed the pool")
+	}
+	for _, c := range []struct {
+		why    string
+		change func(s *pool.Snapshot)
+	}{
+		{"return=off", func(s *pool.Snapshot) { s.Config.ReturnHome = false }},
+		{"HA is frozen", func(s *pool.Snapshot) { s.Config.Frozen = true }},
+		{"it is stopped", func(s *pool.Snapshot) {
+			vm, _ := s.VMs.Get("web")
+			vm.Desired = pool.DesiredStopped
+			s.VMs = s.VMs.With("web", vm)
+		}},
+		{"inbound lock", func(s *pool.Snapshot) {
+			srv, _ := s.Servers.Get("srv-1")
+			srv.InboundLock = true
+			s.Servers = s.Servers.With("srv-1", srv)
+		}},
+		{"under way", func(s *pool.Snapshot) {
+			s.Operations = s.Operations.With("op", pool.Operation{ID: "op", Kind: pool.OperationMigrate, VM: "web", Outcome: pool.OutcomeRunning})
+		}},
+	} {
+		before := b.pool.Snapshot()
+		b.pool.change(c.change)
+		_, r := ask()
+		if r[1].GetVm() != "web" || r[1].GetComes() || !strings.Contains(r[1].GetReason(), c.why) {
+			t.Errorf("%s: %v", c.why, r)
+		}
+		snap := b.pool.Snapshot()
+		_, err := b.ExitMaintenance(as(t), &pb.ExitMaintenanceRequest{Server: "srv-1", PlanRevision: plan.GetPlanRevision()})
+		b.wantRefusal(t, snap, err, "PLAN_CHANGED")
+		b.pool.change(func(s *pool.Snapshot) { rev := s.Revision; *s = *before; s.Revision = rev })
+	}
+	back, err := b.ExitMaintenance(as(t), &pb.ExitMaintenanceRequest{Server: "srv-1", PlanRevision: plan.GetPlanRevision()})
+	if err != nil || len(back.GetComingBack()) != 1 || back.GetComingBack()[0] != "web" {
+		t.Errorf("the plan as shown: %v, %v", back, err)
+	}
+	if _, err := b.PlanMaintenanceExit(as(t), &pb.PlanMaintenanceExitRequest{Server: "srv-9"}); !errors.Is(err, pool.ErrNotFound) {
+		t.Errorf("a server that is not there: %v", err)
+	}
+}

@@ -19,7 +19,7 @@ func (a *app) addPlannedWork(root, server *cobra.Command) {
 	maintenance := a.group("maintenance", "Empty a server for work on it, and fill it again", "server")
 	maintenance.AddCommand(a.enterCommand(), a.exitCommand())
 	planned := a.group("plan", "Say what would happen, and change nothing", "see")
-	planned.AddCommand(a.planLoseCommand(), a.planMaintenanceCommand(), a.planMigrateCommand())
+	planned.AddCommand(a.planLoseCommand(), a.planMaintenanceCommand(), a.planReturnCommand(), a.planMigrateCommand())
 	root.AddCommand(maintenance, planned)
 	server.AddCommand(a.powerServerCommand("shutdown", false), a.powerServerCommand("reboot", true), a.removeServerCommand("remove SERVER"))
 	for _, c := range []*cobra.Command{a.powerServerCommand("shutdown", false), a.powerServerCommand("reboot", true)} {
@@ -83,15 +83,38 @@ func (a *app) planMaintenanceCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) planReturnCommand() *cobra.Command {
+	out := formatTable
+	cmd := &cobra.Command{
+		Use: "return SERVER", Short: "Which VMs the end of a server's maintenance would bring back; as maintenance exit --dry-run",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeServers(1),
+		RunE: a.with(func(ctx context.Context, s *session, args []string) error {
+			return a.showReturnPlan(ctx, s, args[0], out)
+		}),
+	}
+	outputFlag(cmd, &out)
+	return cmd
+}
+
 func (a *app) exitCommand() *cobra.Command {
 	var why string
+	var dryRun bool
+	var plan int64
+	out := formatTable
 	cmd := &cobra.Command{
 		Use: "exit SERVER", Short: "End a server's maintenance; VMs that left because of it come back",
 		Long: `End a server's maintenance. With the pool's setting return=on the VMs that left
-because of it come back, live, unless somebody moved them by hand since.`,
+because of it come back, live, unless somebody moved them by hand since.
+
+--dry-run shows which VMs would come, which would not and why, and changes
+nothing. Its number, given with --plan, makes sure that this plan is carried
+out or none.`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeServers(1),
 		RunE: a.with(func(ctx context.Context, s *session, args []string) error {
-			r, err := s.servers.ExitMaintenance(ctx, &pb.ExitMaintenanceRequest{Server: args[0], Why: why, RequestId: requestID("")})
+			if dryRun {
+				return a.showReturnPlan(ctx, s, args[0], out)
+			}
+			r, err := s.servers.ExitMaintenance(ctx, &pb.ExitMaintenanceRequest{Server: args[0], Why: why, PlanRevision: plan, RequestId: requestID("")})
 			if err != nil {
 				return err
 			}
@@ -103,6 +126,9 @@ because of it come back, live, unless somebody moved them by hand since.`,
 		}),
 	}
 	whyFlag(cmd, &why)
+	outputFlag(cmd, &out)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show which VMs would come back, and change nothing")
+	cmd.Flags().Int64Var(&plan, "plan", 0, "only if the plan still has this `number`")
 	return cmd
 }
 
@@ -164,6 +190,14 @@ func (a *app) showMaintenancePlan(ctx context.Context, s *session, server string
 	return a.tell(out, r, func(p page) []string { return layMaintenancePlan(p, server, r) })
 }
 
+func (a *app) showReturnPlan(ctx context.Context, s *session, server string, out format) error {
+	r, err := s.servers.PlanMaintenanceExit(ctx, &pb.PlanMaintenanceExitRequest{Server: server})
+	if err != nil {
+		return err
+	}
+	return a.tell(out, r, func(p page) []string { return layReturnPlan(p, server, r) })
+}
+
 // tell prints an answer of the API: as it is for scripts, laid out for people.
 func (a *app) tell(out format, m proto.Message, lay func(p page) []string) error {
 	if out.forScripts() {
@@ -196,12 +230,46 @@ func layMaintenancePlan(p page, server string, r *pb.PlanMaintenanceResponse) []
 	if d := r.GetExpected().AsDuration(); d > 0 {
 		lines[0] += ", about " + span(d)
 	}
-	lines = append(lines, fmt.Sprintf("room for the loss of servers: %s -> %s", capacityWord(r.GetCapacityBefore()), capacityWord(r.GetCapacityAfter())),
-		fmt.Sprintf("memory promised: %d%% -> %d%%", r.GetMemoryPercentBefore(), r.GetMemoryPercentAfter()))
+	lines = append(lines, afterwards(r.GetCapacityBefore(), r.GetCapacityAfter(), r.GetMemoryPercentBefore(), r.GetMemoryPercentAfter())...)
 	if len(t.Rows) > 0 {
 		lines = append(lines, p.table(t)...)
 	}
 	return p.wrapped(lines, 3)
+}
+
+func layReturnPlan(p page, server string, r *pb.PlanMaintenanceExitResponse) []string {
+	coming := 0
+	t := text.Table{Columns: []text.Column{{Title: "VM"}, {Title: "MEM", Right: true, Drop: 3}, {Title: "FROM"}, {Title: "COMES"},
+		{Title: "ABOUT", Right: true, Drop: 4}, {Title: "WHY", Drop: 5, Min: 20}}}
+	for _, v := range r.GetReturns() {
+		about, comes := "", text.Cell{Text: "no", Tone: text.Bad}
+		if v.GetComes() {
+			coming++
+			comes = text.Cell{Text: "yes", Tone: text.Good}
+		}
+		if v.GetExpected() != nil {
+			about = tenths(v.GetExpected().AsDuration())
+		}
+		t.Rows = append(t.Rows, []text.Cell{say(v.GetVm()), say(size(v.GetMemoryBytes())), say(dash(v.GetFrom())), comes, say(about), say(v.GetReason())})
+	}
+	head := fmt.Sprintf("end of maintenance of %s, plan %d: %d of %s that belong there come back", server, r.GetPlanRevision(), coming, plural(len(r.GetReturns()), "VM"))
+	if d := r.GetExpected().AsDuration(); d > 0 {
+		head += ", about " + span(d)
+	}
+	if n := len(r.GetStaying()); n > 0 {
+		head += fmt.Sprintf("; %s that did not leave: %s", plural(n, "VM"), strings.Join(r.GetStaying(), ", "))
+	}
+	lines := append([]string{head}, afterwards(r.GetCapacityBefore(), r.GetCapacityAfter(), r.GetMemoryPercentBefore(), r.GetMemoryPercentAfter())...)
+	if len(t.Rows) > 0 {
+		lines = append(lines, p.table(t)...)
+	}
+	return p.wrapped(lines, 3)
+}
+
+// afterwards says what the pool can survive, and how full it is, after a plan.
+func afterwards(before, after *pb.Capacity, memoryBefore, memoryAfter int32) []string {
+	return []string{fmt.Sprintf("room for the loss of servers: %s -> %s", capacityWord(before), capacityWord(after)),
+		fmt.Sprintf("memory promised: %d%% -> %d%%", memoryBefore, memoryAfter)}
 }
 
 // wrapped breaks the first n lines to the width of the terminal.

@@ -13,6 +13,8 @@ func TestPlansFitTheTerminalAndSayWhatMatters(t *testing.T) {
 	for line, words := range map[string][]string{
 		"maintenance enter hv-02 --dry-run": {"plan 8812", "1 live", "1 waits", "1 stays", "AT RISK (hv-04)", "79% -> 91%", "gpu-1", "hv-05"},
 		"plan maintenance hv-02":            {"plan 8812"},
+		"maintenance exit hv-02 --dry-run":  {"plan 8813", "1 of 2 VMs", "1 VM that did not leave: gpu-1", "AT RISK (hv-04) -> OK", "91% -> 79%", "web-01", "yes", "db-r2", "no"},
+		"plan return hv-02":                 {"plan 8813"},
 		"plan lose hv-02":                   {"1 restarts", "1 waits", "web-01", "hv-01", "batch-3"},
 		"capacity":                          {"AT RISK (hv-04)", "NO", "fits", "db-r2"},
 	} {
@@ -42,8 +44,11 @@ func TestPlansFitTheTerminalAndSayWhatMatters(t *testing.T) {
 func TestADryRunChangesNothing(t *testing.T) {
 	b := newBench(t, fakepool.Healthy(), 1)
 	b.must(ExitOK, "maintenance", "enter", "hv-02", "--dry-run")
-	if n := len(b.pool.Calls("EnterMaintenance")); n != 0 {
-		t.Errorf("%d calls of EnterMaintenance", n)
+	b.must(ExitOK, "maintenance", "exit", "hv-02", "--dry-run")
+	for _, call := range []string{"EnterMaintenance", "ExitMaintenance"} {
+		if n := len(b.pool.Calls(call)); n != 0 {
+			t.Errorf("%d calls of %s", n, call)
+		}
 	}
 }
 

@@ -85,6 +85,17 @@ func cannedReplies() map[string]func(proto.Message) (proto.Message, error) {
 			return &pb.GetIncidentResponse{Incident: fakepool.Incident(), Timeline: fakepool.Timeline()}, nil
 		},
 		"PlanMaintenance": func(proto.Message) (proto.Message, error) { return cannedPlan(), nil },
+		"PlanMaintenanceExit": func(proto.Message) (proto.Message, error) {
+			return &pb.PlanMaintenanceExitResponse{
+				PlanRevision: 78, Revision: 8812, Expected: durationpb.New(90 * time.Second), CapacityBefore: cannedCapacity(),
+				CapacityAfter: &pb.Capacity{Verdict: pb.CapacityVerdict_CAPACITY_VERDICT_OK}, MemoryPercentBefore: 91, MemoryPercentAfter: 79, Staying: []string{"gpu-1"},
+				Returns: []*pb.PlannedReturn{
+					{Vm: "web-01", From: "hv-05", Comes: true, Reason: "web-01 goes home to hv-02", MemoryBytes: 8 << 30},
+					{Vm: "web-03", From: "hv-04", Comes: true, Reason: "web-03 prefers hv-02", MemoryBytes: 4 << 30},
+					{Vm: "db-main", From: "hv-01", Reason: "it cannot migrate live; with a restart: relocate db-main hv-02", MemoryBytes: 64 << 30},
+				},
+			}, nil
+		},
 		"PlanLoss": func(proto.Message) (proto.Message, error) {
 			return &pb.PlanLossResponse{Revision: 8812, CapacityNow: cannedCapacity(), CapacityAfter: cannedCapacity(), Vms: []*pb.PlannedLoss{
 				{Vm: "db-main", From: "hv-01", To: "hv-05", Outcome: "RESTARTS", Reason: "most free memory", After: durationpb.New(7 * time.Second), Priority: "high", MemoryBytes: 64 << 30},

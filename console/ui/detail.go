@@ -210,16 +210,40 @@ func (m *Model) fencingAdvice(s *pb.ServerView) lines {
 	id := s.GetServer().GetId()
 	l.add(alarm, " WAITING FOR FENCING ")
 	l.fact("why", "nobody has proven yet that "+id+" runs no VM of the pool. Restarting one elsewhere now could run it twice, which corrupts its disks.")
+	l.toned("you can", "bring it back; or make sure that it is off and say so: A, confirm-fenced", accent)
+	var tried []*pb.ProofTry
 	for _, a := range m.shown().Pool.GetAlerts() {
-		if a.GetServer() == id {
+		switch {
+		case a.GetServer() != id:
+		case len(a.GetTried()) > 0:
+			tried = a.GetTried()
+		default:
 			l.toned("seen", a.GetText(), bad)
 		}
 	}
-	if len(s.GetServer().GetFence()) == 0 {
+	return append(l, m.triedLines(s, tried)...)
+}
+
+// triedLines are the proofs that were tried for a lost server and why none holds, and each attempt to cut its power, as
+// far as the events in hand tell of them.
+func (m *Model) triedLines(s *pb.ServerView, tried []*pb.ProofTry) lines {
+	var l lines
+	for _, t := range tried {
+		l.toned(word(t.GetProof()), t.GetResult(), bad)
+	}
+	if len(tried) == 0 && len(s.GetServer().GetFence()) == 0 {
 		l.fact("power", "no power switch is configured for it; without one only its own guard or watchdog, or an operator, can prove it")
 	}
-	l.toned("you can", "bring it back; or make sure that it is off and say so: A, confirm-fenced", accent)
-	l.gap()
+	id := s.GetServer().GetId()
+	lost := m.lostAt(id).Add(-m.shown().Pool.GetConfig().GetSuspectAfter().AsDuration())
+	for _, e := range m.shown().Events {
+		switch e.GetKind() {
+		case "SERVER_FENCING", "SERVER_FENCING_FAILED":
+			if e.GetServer() == id && !e.GetAt().AsTime().Before(lost) {
+				l.fact("  "+clockTime(m.now, e.GetAt()), e.GetText())
+			}
+		}
+	}
 	return l
 }
 
@@ -241,6 +265,7 @@ func (m *Model) operationDetail(o *pb.Operation) lines {
 		l.fact("ended", clockTime(m.now, o.GetFinished()))
 	}
 	l.fact("took", stopwatch(m.took(o)))
+	l.fact("attempt", attemptNumber(o))
 	l.fact("id", o.GetId())
 	if o.GetKind() == pb.OperationKind_OPERATION_KIND_FAILOVER {
 		l = append(l, m.failoverAt(o.GetServer(), o.GetRequested().GetAt().AsTime()).lines(m)...)
@@ -268,7 +293,7 @@ func (m *Model) parts(o *pb.Operation) lines {
 			state = dashIf(p.GetPhase(), state)
 		}
 		l.row(piece{plain, pad(subject(p), 16)}, piece{plain, pad(dash(p.GetServer()), 10)}, piece{outcomeTone(p.GetOutcome()), pad(state, 9)},
-			piece{bar, pad(m.bar(p, 12), 19)}, piece{dim, joinParts(paceText(p), p.GetError())})
+			piece{bar, pad(m.bar(p, 12), 19)}, piece{dim, joinParts(attemptText(p), paceText(p), p.GetError())})
 	}
 	if len(l) == 0 {
 		return nil

@@ -326,3 +326,19 @@ func paceText(o *pb.Operation) string {
 	left := progressText(&pb.Progress{EstimatedTimeToFinish: p.GetEstimatedTimeToFinish()})
 	return joinParts(left, progressText(&pb.Progress{BytesPerSecond: p.GetBytesPerSecond()}))
 }
+
+// attemptText says that a move was tried before; nothing of the first try.
+func attemptText(o *pb.Operation) string {
+	if o.GetAttempt() < 2 {
+		return ""
+	}
+	return "attempt " + attemptNumber(o)
+}
+
+// attemptNumber is which attempt a move is; empty if the pool does not count it.
+func attemptNumber(o *pb.Operation) string {
+	if o.GetAttempt() == 0 {
+		return ""
+	}
+	return fmt.Sprint(o.GetAttempt())
+}

@@ -55,6 +55,7 @@ var goldenScenes = []struct {
 	{"migrate", func(b *bench) { b.line("migrate web-01") }},
 	{"migrate-many", func(b *bench) { b.line("migrate web-01 db-main web-03") }},
 	{"maintenance", func(b *bench) { b.line("maintenance enter hv-02") }},
+	{"maintenance-exit", func(b *bench) { b.delta(evacuating()); b.line("maintenance exit hv-02") }},
 	{"what-if", func(b *bench) { b.line("plan lose hv-01") }},
 	{"refused", func(b *bench) { b.line("start web-01") }},
 	{"stale", func(b *bench) {
@@ -72,11 +73,10 @@ var goldenScenes = []struct {
 		b.delta(&pb.Delta{Pool: p})
 	}},
 	{"waiting-for-fencing", func(b *bench) {
-		s := fakepool.Troubled().GetServers()[5]
-		s.Reason = "waits for fencing: its guard was not armed, and it has no power switch"
-		b.delta(&pb.Delta{Servers: []*pb.ServerView{s}})
+		b.delta(unproven())
 		b.press("2", "G")
 	}},
+	{"fencing-tried", func(b *bench) { b.delta(unproven()); b.line("server show hv-06") }},
 	{"failover-running", func(b *bench) { b.delta(fencedNow()); b.press("1") }},
 	{"failover-told", func(b *bench) { b.delta(fencedNow()); b.line("server show hv-06") }},
 	{"evacuating", func(b *bench) { b.delta(evacuating()); b.press("2", "g") }},
@@ -96,6 +96,32 @@ var goldenScenes = []struct {
 		after := b.merger.View()
 		b.news(feed.Update{View: after, Link: b.link, Back: &feed.Return{Before: before, After: after, Gone: 41 * time.Second}})
 	}},
+}
+
+// unproven has every proof tried for hv-06, and none that holds.
+func unproven() *pb.Delta {
+	snap := fakepool.Troubled()
+	s, p := snap.GetServers()[5], snap.GetPool()
+	s.Reason = "1 VM waiting for fencing: web-07"
+	s.Server.Fence = []*pb.FenceDevice{{Agent: "fence_ipmilan"}}
+	p.Alerts = append(p.Alerts, &pb.Alert{
+		Id: "fencing-hv-06", Kind: "WAITING_FOR_FENCING", Server: "hv-06", Since: p.GetAlerts()[0].GetSince(),
+		Text: "hv-06 is lost; web-07 waiting for fencing: power fencing failed: fence_ipmilan: exit status 1; its guard did not hold web-07 when the session ended; once hv-06 is off for certain: confirm-fenced hv-06",
+		Tried: []*pb.ProofTry{
+			{Proof: pb.Proof_PROOF_POWER, Result: "power fencing failed: fence_ipmilan: exit status 1"},
+			{Proof: pb.Proof_PROOF_WATCHDOG, Result: "no watchdog was armed"},
+			{Proof: pb.Proof_PROOF_GUARD, Result: "its guard did not hold web-07 when the session ended"},
+		},
+	})
+	told := func(ago time.Duration, kind, text string) *pb.Event {
+		at := fakepool.Now.Add(-ago)
+		return &pb.Event{Id: "zz" + at.Format("150405.000"), At: timestamppb.New(at), Kind: kind, Server: "hv-06", Actor: "leader hv-03", Text: text}
+	}
+	return &pb.Delta{Servers: []*pb.ServerView{s}, Pool: p, Events: []*pb.Event{
+		told(9*time.Second, "SERVER_FENCING", "the power of hv-06 is being cut by fence_ipmilan"),
+		told(7*time.Second, "SERVER_FENCING_FAILED", "hv-06: cutting the power failed after 2.0 s, attempt 1; the next in 2s: fence_ipmilan: exit status 1"),
+		told(3*time.Second, "SERVER_FENCING_FAILED", "hv-06: cutting the power failed after 2.0 s, attempt 2; the next in 4s: fence_ipmilan: exit status 1"),
+	}}
 }
 
 // fencedNow has hv-06 proven harmless, and one of its VMs running again.
@@ -121,7 +147,7 @@ func evacuating() *pb.Delta {
 			Requested: s.GetServer().GetMaintenanceMark(), Progress: &pb.Progress{ItemsDone: 4, ItemsTotal: 9},
 		},
 		{
-			Id: "op-10", Kind: pb.OperationKind_OPERATION_KIND_RELOCATE, Vm: "web-01", Source: "hv-02", Server: "hv-05", Parent: "op-9", Phase: "copying",
+			Id: "op-10", Kind: pb.OperationKind_OPERATION_KIND_RELOCATE, Vm: "web-01", Source: "hv-02", Server: "hv-05", Parent: "op-9", Phase: "copying", Attempt: 2,
 			Outcome: pb.OperationOutcome_OPERATION_OUTCOME_RUNNING, Requested: &pb.Mark{By: "leader hv-03", At: timestamppb.New(fakepool.Now.Add(-12 * time.Second))},
 			Progress: &pb.Progress{BytesDone: 5 << 30, BytesTotal: 8 << 30, BytesPerSecond: 600 << 20, EstimatedTimeToFinish: durationpb.New(5 * time.Second)},
 		},

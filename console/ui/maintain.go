@@ -54,6 +54,7 @@ func maintenanceActions() []*action {
 		},
 		{
 			name: "maintenance exit", title: "End maintenance of", key: "M", kind: serverKind, weigh: always(light),
+			plan: func(ids []string) planning { return &homecoming{server: ids[0]} },
 			refuse: func(m *Model, id string) string {
 				if !m.shown().Server(id).GetServer().GetMaintenance() {
 					return "it is not in maintenance"
@@ -61,12 +62,14 @@ func maintenanceActions() []*action {
 				return ""
 			},
 			request: func(_ *Model, id string, in inputs, rid string) proto.Message {
-				return &pb.ExitMaintenanceRequest{Server: id, RequestId: rid, Why: in.why}
+				return &pb.ExitMaintenanceRequest{Server: id, PlanRevision: in.plan, RequestId: rid, Why: in.why}
 			},
 			holds: func(v *viewOf, id string) bool {
 				return v.Server(id) != nil && !v.Server(id).GetServer().GetMaintenance()
 			},
-			about: endText,
+			about: func(m *Model, _ []string) lines {
+				return m.sentences("VMs may arrive there again; what still waits to leave stays.")
+			},
 		},
 		shutdown("shutdown", "SHUT DOWN", false),
 		shutdown("reboot", "REBOOT", true),
@@ -78,26 +81,6 @@ func notUp(m *Model, id string) string {
 		return "it is " + serverWords(m.shown().Server(id))
 	}
 	return ""
-}
-
-// endText previews the end of maintenance: who has its home there and may come back.
-func endText(m *Model, ids []string) lines {
-	l := m.sentences("VMs may arrive there again; what still waits to leave stays.")
-	if !m.shown().Config().GetReturnHome() {
-		l.add(plain, "The pool has return=off: none comes back by itself.")
-		return l
-	}
-	var home []string
-	for _, v := range m.shown().VMs {
-		if v.GetHome().GetServer() == ids[0] && vmServer(v) != ids[0] {
-			home = append(home, v.GetVm().GetId())
-		}
-	}
-	l.fact("at home there", dash(someOf(home, 12)))
-	if mark := m.shown().Server(ids[0]).GetServer().GetMaintenanceMark(); mark.GetBy() != "" {
-		l.fact("begun", clockTime(m.now, mark.GetAt())+" by "+person(mark.GetBy())+prefixed(": ", mark.GetWhy()))
-	}
-	return l
 }
 
 // evacuation is the pool's plan for emptying a server.
@@ -172,9 +155,7 @@ func (p *evacuation) lines(m *Model) lines {
 		s += " About " + span(d) + "."
 	}
 	l.add(plain, s)
-	after := capacityWord(r.GetCapacityAfter())
-	l.row(piece{plain, "N+1 after: " + capacityWord(r.GetCapacityBefore()) + " -> "}, piece{dimUnless(after != "OK", bad), after},
-		piece{plain, fmt.Sprintf(".  Memory: %d%% -> %d%%", r.GetMemoryPercentBefore(), r.GetMemoryPercentAfter())})
+	l = append(l, afterwards(r.GetCapacityBefore(), r.GetCapacityAfter(), r.GetMemoryPercentBefore(), r.GetMemoryPercentAfter()))
 	l.gap()
 	l.add(dim, " # "+pad("VM", 16)+pad("MEM", 6)+pad("HOW", 8)+pad("TO", 10)+"NOTE")
 	for i, mv := range r.GetMoves() {

@@ -194,6 +194,9 @@ func init() {
 		"plan maintenance": func(m *Model, args []string) string {
 			return m.command("maintenance enter " + strings.Join(args, " "))
 		},
+		"plan return": func(m *Model, args []string) string {
+			return m.command("maintenance exit " + strings.Join(args, " "))
+		},
 		"plan migrate":  func(m *Model, args []string) string { return m.command("migrate " + strings.Join(args, " ")) },
 		"status":        goTo(overview),
 		"servers":       goTo(servers),
@@ -360,7 +363,7 @@ func (m *Model) arguments(words []string, last string) []string {
 			return m.contexts()
 		case "theme":
 			return ThemeNames()
-		case "plan lose", "server show", "plan maintenance":
+		case "plan lose", "server show", "plan maintenance", "plan return":
 			return serverKind.ids(m, v)
 		case "incident show":
 			return append(incidentKind.ids(m, v), "last")

@@ -49,7 +49,11 @@ func (p *planner) planAlerts() {
 	p.troubleAlerts(raise)
 	p.foreignAlerts()
 	for _, id := range slices.Sorted(maps.Keys(want)) {
-		p.open(want[id])
+		r := want[id]
+		if r.Kind == AlertFencing {
+			r.Tried = p.server(r.Server).ladder.tried
+		}
+		p.open(r)
 	}
 	for id, a := range p.snap.Alerts.All() {
 		if _, still := want[id]; !still && slices.Contains(ownAlerts, a.Kind) {
@@ -62,7 +66,7 @@ type raiseFunc func(id string, kind pool.AlertKind, s pool.ServerID, vm pool.VMI
 
 func (p *planner) open(r raised) {
 	old, ok := p.snap.Alerts.Get(r.ID)
-	if ok && old.Text == r.Text && old.Kind == r.Kind {
+	if ok && old.Text == r.Text && old.Kind == r.Kind && slices.Equal(old.Tried, r.Tried) {
 		return
 	}
 	a := Action{Kind: RaiseAlert, Key: "alert:" + string(r.ID), VM: r.VM, Server: r.Server, Why: r.Text}

@@ -20,7 +20,7 @@ type ladder struct {
 	open []pool.VMID
 	// stuck: no proof will come by itself soon; tried says why, proof by proof.
 	stuck bool
-	tried []string
+	tried []pool.ProofTry
 	// spared: the server is given time to boot.
 	spared bool
 }
@@ -62,7 +62,7 @@ func (p *planner) withoutSpared(l *ladder, open []owedClaim) []owedClaim {
 // climbPower reports whether a command is under way that has not failed yet.
 func (p *planner) climbPower(l *ladder, s *server, open []owedClaim) (pending bool) {
 	if s.registration == nil || len(s.registration.Fence) == 0 {
-		l.tried = append(l.tried, "no power fencing is set up")
+		l.failed(pool.ProofPower, "no power fencing is set up")
 		return false
 	}
 	got := p.in.Power[s.id]
@@ -75,7 +75,7 @@ func (p *planner) climbPower(l *ladder, s *server, open []owedClaim) (pending bo
 	if got.Err == "" {
 		return true
 	}
-	l.tried = append(l.tried, "power fencing failed: "+got.Err)
+	l.failed(pool.ProofPower, "power fencing failed: "+got.Err)
 	return false
 }
 
@@ -88,6 +88,7 @@ func (p *planner) climbWatchdog(l *ladder, open []owedClaim, sight Sight) (pendi
 		}
 	}
 	if slowest == 0 {
+		l.failed(pool.ProofWatchdog, noWatchdog)
 		return false
 	}
 	wait := p.timing.WatchdogSettle(slowest)
@@ -113,7 +114,7 @@ const (
 // climbGuard waits for L after the lease was seen gone.
 func (p *planner) climbGuard(l *ladder, s *server, open []owedClaim, sight Sight) (pending bool) {
 	if s.registration != nil && s.registration.Labels[LabelFenceBy] == FenceByWatchdog {
-		l.tried = append(l.tried, "only its watchdog is trusted, as its label "+LabelFenceBy+" says")
+		l.failed(pool.ProofGuard, "only its watchdog is trusted, as its label "+LabelFenceBy+" says")
 		return false
 	}
 	var unarmed, unlocked []pool.VMID
@@ -126,10 +127,10 @@ func (p *planner) climbGuard(l *ladder, s *server, open []owedClaim, sight Sight
 		}
 	}
 	if len(unarmed) > 0 {
-		l.tried = append(l.tried, "its guard did not hold "+names(unarmed)+" when the session ended")
+		l.failed(pool.ProofGuard, "its guard did not hold "+names(unarmed)+" when the session ended")
 	}
 	if len(unlocked) > 0 {
-		l.tried = append(l.tried, "the guard alone is no proof for "+names(unlocked)+", whose disks have no lock")
+		l.failed(pool.ProofGuard, "the guard alone is no proof for "+names(unlocked)+", whose disks have no lock")
 	}
 	if len(unarmed)+len(unlocked) == len(open) {
 		return false
@@ -144,6 +145,14 @@ func (p *planner) climbGuard(l *ladder, s *server, open []owedClaim, sight Sight
 		l.proven = &f
 	}
 	return false
+}
+
+// noWatchdog is said of it in the list of what was tried. A sentence leaves it out: most servers have none.
+const noWatchdog = "no watchdog was armed"
+
+// failed notes that a proof does not hold.
+func (l *ladder) failed(proof pool.Proof, why string) {
+	l.tried = append(l.tried, pool.ProofTry{Proof: proof, Result: why})
 }
 
 func anyCovered(f pool.Fence, open []owedClaim, cfg pool.Config) bool {
@@ -161,6 +170,12 @@ func (l ladder) text(s pool.ServerID) string {
 		return fmt.Sprintf("%s is lost; %s waiting for fencing: the whole pool was down, so %s is given %v to start; if it will not: confirm-fenced %s",
 			s, names(l.open), s, ColdStartGrace, s)
 	}
+	var why []string
+	for _, t := range l.tried {
+		if t.Result != noWatchdog {
+			why = append(why, t.Result)
+		}
+	}
 	return fmt.Sprintf("%s is lost; %s waiting for fencing: %s; once %s is off for certain: confirm-fenced %s",
-		s, names(l.open), strings.Join(l.tried, "; "), s, s)
+		s, names(l.open), strings.Join(why, "; "), s, s)
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -33,5 +34,35 @@ func TestTheGuardIsNoProofWhereOnlyTheWatchdogIsTrusted(t *testing.T) {
 		if len(got) != 1 || got[0] != c.first {
 			t.Errorf("label %q: fenced by %v, want %v", c.label, got, c.first)
 		}
+	}
+}
+
+func TestEveryProofThatWasTriedIsTold(t *testing.T) {
+	r := newRosters(t, 3)
+	r.held("v", "s3")
+	claim := r.world.Claims["v"]
+	claim.Armed = false
+	r.world.PutClaim(claim)
+	r.world.Lose("s3")
+	told := func(res Result) []pool.ProofTry {
+		for _, a := range res.Actions {
+			for _, alert := range a.Change.Alerts {
+				if alert.Kind == AlertFencing {
+					return alert.Tried
+				}
+			}
+		}
+		return nil
+	}
+	got := told(r.plan())
+	want := []pool.ProofTry{
+		{Proof: pool.ProofPower, Result: "no power fencing is set up"}, {Proof: pool.ProofWatchdog, Result: "no watchdog was armed"},
+		{Proof: pool.ProofGuard, Result: "its guard did not hold v when the session ended"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("tried %v, want %v", got, want)
+	}
+	if again := told(r.after(2 * settle)); again != nil {
+		t.Errorf("the alert was written again although nothing is new: %v", again)
 	}
 }

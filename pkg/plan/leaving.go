@@ -92,7 +92,7 @@ func (p *planner) moveOperation(l Leave, parent pool.OperationID) pool.Operation
 	seed := fmt.Sprintf("%s %s %d %d", parent, l.VM.ID, l.claim.Epoch, l.claim.Revision)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", seed, l.tries))
 	return pool.Operation{ID: pool.OperationID(hex.EncodeToString(sum[:6])), Kind: kind, VM: l.VM.ID, Server: l.Target, Source: l.Source,
-		Outcome: pool.OutcomeRunning, Phase: "requested", StartEpoch: l.claim.Epoch, Parent: parent,
+		Outcome: pool.OutcomeRunning, Phase: "requested", StartEpoch: l.claim.Epoch, Parent: parent, Attempt: l.tries + 1,
 		Requested: pool.Mark{By: "leader " + string(p.in.Leader.Server), At: p.in.Wall}}
 }
 

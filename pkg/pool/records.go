@@ -7,13 +7,21 @@ type AlertKind string
 
 // Alert is an open problem that a person should know of. It is removed when the problem is gone.
 type Alert struct {
-	ID       AlertID
-	Kind     AlertKind
-	Server   ServerID
-	VM       VMID
-	Text     string
-	Since    time.Time
+	ID     AlertID
+	Kind   AlertKind
+	Server ServerID
+	VM     VMID
+	Text   string
+	Since  time.Time
+	// Tried are, for a server that waits for fencing, the proofs that were tried and do not hold.
+	Tried    []ProofTry
 	Revision Revision
+}
+
+// ProofTry is a proof that a lost server is harmless, which was tried, and one sentence on why it does not hold.
+type ProofTry struct {
+	Proof  Proof
+	Result string
 }
 
 // OperationKind says what an operation does.
@@ -97,7 +105,9 @@ type Operation struct {
 	Progress Progress
 	// Parent is the operation that this one is a part of, or ParentReturn for a way home; empty if somebody asked for
 	// it alone.
-	Parent   OperationID
+	Parent OperationID
+	// Attempt counts the tries to get the VM away from where it is, from 1; 0 for an operation that is not a part of another.
+	Attempt  int
 	Revision Revision
 }
 

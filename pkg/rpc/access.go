@@ -36,6 +36,7 @@ var access = map[string][]pki.Role{
 	"/holdfast.v1.ServerService/UpdateServer":                        admins,
 	"/holdfast.v1.ServerService/RemoveServer":                        admins,
 	"/holdfast.v1.ServerService/PlanMaintenance":                     readers,
+	"/holdfast.v1.ServerService/PlanMaintenanceExit":                 readers,
 	"/holdfast.v1.ServerService/EnterMaintenance":                    operators,
 	"/holdfast.v1.ServerService/ExitMaintenance":                     operators,
 	"/holdfast.v1.ServerService/ShutdownServer":                      operators,

@@ -8,7 +8,7 @@ import (
 // Alert returns the message of an open problem, without its revision.
 func Alert(a pool.Alert) *pb.Alert {
 	return &pb.Alert{
-		Id: text(a.ID), Kind: text(a.Kind), Server: text(a.Server), Vm: text(a.VM), Text: text(a.Text), Since: stamp(a.Since),
+		Id: text(a.ID), Kind: text(a.Kind), Server: text(a.Server), Vm: text(a.VM), Text: text(a.Text), Since: stamp(a.Since), Tried: tried(a.Tried),
 	}
 }
 
@@ -19,7 +19,18 @@ func ParseAlert(m *pb.Alert) (pool.Alert, error) {
 		ID: pool.AlertID(m.GetId()), Kind: pool.AlertKind(m.GetKind()), Server: pool.ServerID(m.GetServer()),
 		VM: pool.VMID(m.GetVm()), Text: m.GetText(), Since: p.time("since", m.GetSince()),
 	}
+	for _, t := range m.GetTried() {
+		a.Tried = append(a.Tried, pool.ProofTry{Proof: enum(&p, "proof", t.GetProof(), pool.ProofConfirmed), Result: t.GetResult()})
+	}
 	return a, p.err
+}
+
+func tried(all []pool.ProofTry) []*pb.ProofTry {
+	var out []*pb.ProofTry
+	for _, t := range all {
+		out = append(out, &pb.ProofTry{Proof: pb.Proof(t.Proof), Result: text(t.Result)})
+	}
+	return out
 }
 
 // Operation returns the message of a long-running request, without its revision.
@@ -28,7 +39,7 @@ func Operation(o pool.Operation) *pb.Operation {
 		Id: text(o.ID), Kind: pb.OperationKind(o.Kind), Vm: text(o.VM), Server: text(o.Server), Source: text(o.Source),
 		Phase: text(o.Phase), Outcome: pb.OperationOutcome(o.Outcome), Error: text(o.Error), Requested: Mark(o.Requested),
 		RequestId: text(o.RequestID), StartEpoch: int64(o.StartEpoch), Cancel: o.Cancel, Finished: stamp(o.Finished),
-		Progress: Progress(o.Progress), Parent: text(o.Parent),
+		Progress: Progress(o.Progress), Parent: text(o.Parent), Attempt: number(o.Attempt),
 	}
 }
 
@@ -41,7 +52,7 @@ func ParseOperation(m *pb.Operation) (pool.Operation, error) {
 		Phase: m.GetPhase(), Outcome: enum(&p, "outcome", m.GetOutcome(), pool.OutcomeCancelled), Error: m.GetError(),
 		Requested: p.mark("requested", m.GetRequested()), RequestID: m.GetRequestId(),
 		StartEpoch: pool.Epoch(m.GetStartEpoch()), Cancel: m.GetCancel(), Finished: p.time("finished", m.GetFinished()),
-		Parent: pool.OperationID(m.GetParent()),
+		Parent: pool.OperationID(m.GetParent()), Attempt: int(m.GetAttempt()),
 	}
 	progress, err := ParseProgress(m.GetProgress())
 	o.Progress = progress

@@ -88,3 +88,15 @@ func (a *Agent) PlanMaintenance(context.Context, *pb.PlanMaintenanceRequest) (*p
 		},
 	}, nil
 }
+
+// PlanMaintenanceExit tells of a VM that would come and of one that would not.
+func (a *Agent) PlanMaintenanceExit(context.Context, *pb.PlanMaintenanceExitRequest) (*pb.PlanMaintenanceExitResponse, error) {
+	return &pb.PlanMaintenanceExitResponse{
+		PlanRevision: 8813, Revision: 8812, Expected: durationpb.New(74 * time.Second), CapacityBefore: Room(),
+		CapacityAfter: &pb.Capacity{Verdict: pb.CapacityVerdict_CAPACITY_VERDICT_OK}, MemoryPercentBefore: 91, MemoryPercentAfter: 79, Staying: []string{"gpu-1"},
+		Returns: []*pb.PlannedReturn{
+			{Vm: "web-01", From: "hv-05", Comes: true, MemoryBytes: 8 << 30, Expected: durationpb.New(74 * time.Second), Reason: "web-01 goes home to hv-02"},
+			{Vm: "db-r2", From: "hv-01", MemoryBytes: 64 << 30, Reason: "it cannot migrate live; with a restart: relocate db-r2 hv-02"},
+		},
+	}, nil
+}

@@ -1271,18 +1271,268 @@ func (x *EnterMaintenanceResponse) GetOperation() *Operation {
 	return nil
 }
 
-type ExitMaintenanceRequest struct {
+type PlanMaintenanceExitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMaintenanceExitRequest) Reset() {
+	*x = PlanMaintenanceExitRequest{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMaintenanceExitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMaintenanceExitRequest) ProtoMessage() {}
+
+func (x *PlanMaintenanceExitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMaintenanceExitRequest.ProtoReflect.Descriptor instead.
+func (*PlanMaintenanceExitRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PlanMaintenanceExitRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+type PlanMaintenanceExitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names this plan: another number, another plan. Give it to ExitMaintenance to have this one or none.
+	PlanRevision int64 `protobuf:"varint,1,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
+	// The pool's revision that it was made from.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The VMs that have their home there, or prefer it to where they are. Those that come are first, in the order in
+	// which they do.
+	Returns []*PlannedReturn `protobuf:"bytes,3,rep,name=returns,proto3" json:"returns,omitempty"`
+	// About how long it takes from when they begin to come, seconds after the end of maintenance.
+	Expected       *durationpb.Duration `protobuf:"bytes,4,opt,name=expected,proto3" json:"expected,omitempty"`
+	CapacityBefore *Capacity            `protobuf:"bytes,5,opt,name=capacity_before,json=capacityBefore,proto3" json:"capacity_before,omitempty"`
+	CapacityAfter  *Capacity            `protobuf:"bytes,6,opt,name=capacity_after,json=capacityAfter,proto3" json:"capacity_after,omitempty"`
+	// As in PlanMaintenanceResponse.
+	MemoryPercentBefore int32 `protobuf:"varint,7,opt,name=memory_percent_before,json=memoryPercentBefore,proto3" json:"memory_percent_before,omitempty"`
+	MemoryPercentAfter  int32 `protobuf:"varint,8,opt,name=memory_percent_after,json=memoryPercentAfter,proto3" json:"memory_percent_after,omitempty"`
+	// VMs that have not left yet, and stay.
+	Staying       []string `protobuf:"bytes,9,rep,name=staying,proto3" json:"staying,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMaintenanceExitResponse) Reset() {
+	*x = PlanMaintenanceExitResponse{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMaintenanceExitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMaintenanceExitResponse) ProtoMessage() {}
+
+func (x *PlanMaintenanceExitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMaintenanceExitResponse.ProtoReflect.Descriptor instead.
+func (*PlanMaintenanceExitResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlanMaintenanceExitResponse) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceExitResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceExitResponse) GetReturns() []*PlannedReturn {
+	if x != nil {
+		return x.Returns
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceExitResponse) GetExpected() *durationpb.Duration {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceExitResponse) GetCapacityBefore() *Capacity {
+	if x != nil {
+		return x.CapacityBefore
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceExitResponse) GetCapacityAfter() *Capacity {
+	if x != nil {
+		return x.CapacityAfter
+	}
+	return nil
+}
+
+func (x *PlanMaintenanceExitResponse) GetMemoryPercentBefore() int32 {
+	if x != nil {
+		return x.MemoryPercentBefore
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceExitResponse) GetMemoryPercentAfter() int32 {
+	if x != nil {
+		return x.MemoryPercentAfter
+	}
+	return 0
+}
+
+func (x *PlanMaintenanceExitResponse) GetStaying() []string {
+	if x != nil {
+		return x.Staying
+	}
+	return nil
+}
+
+// What becomes of one VM that belongs on a server when its maintenance ends.
+type PlannedReturn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vm    string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	// Where it is now; empty: nowhere.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// It comes, live.
+	Comes bool `protobuf:"varint,3,opt,name=comes,proto3" json:"comes,omitempty"`
+	// Why it comes, or why not.
+	Reason      string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	MemoryBytes int64  `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// About how long it takes by itself.
+	Expected      *durationpb.Duration `protobuf:"bytes,6,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedReturn) Reset() {
+	*x = PlannedReturn{}
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedReturn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedReturn) ProtoMessage() {}
+
+func (x *PlannedReturn) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedReturn.ProtoReflect.Descriptor instead.
+func (*PlannedReturn) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlannedReturn) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *PlannedReturn) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlannedReturn) GetComes() bool {
+	if x != nil {
+		return x.Comes
+	}
+	return false
+}
+
+func (x *PlannedReturn) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlannedReturn) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *PlannedReturn) GetExpected() *durationpb.Duration {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+type ExitMaintenanceRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Server    string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	RequestId string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Why       string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	// From PlanMaintenanceExit; 0 for whatever the plan is.
+	PlanRevision  int64 `protobuf:"varint,4,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExitMaintenanceRequest) Reset() {
 	*x = ExitMaintenanceRequest{}
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[19]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1544,7 @@ func (x *ExitMaintenanceRequest) String() string {
 func (*ExitMaintenanceRequest) ProtoMessage() {}
 
 func (x *ExitMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[19]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1557,7 @@ func (x *ExitMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*ExitMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExitMaintenanceRequest) GetServer() string {
@@ -1331,6 +1581,13 @@ func (x *ExitMaintenanceRequest) GetWhy() string {
 	return ""
 }
 
+func (x *ExitMaintenanceRequest) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
+}
+
 type ExitMaintenanceResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Server *ServerView            `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -1342,7 +1599,7 @@ type ExitMaintenanceResponse struct {
 
 func (x *ExitMaintenanceResponse) Reset() {
 	*x = ExitMaintenanceResponse{}
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[20]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1611,7 @@ func (x *ExitMaintenanceResponse) String() string {
 func (*ExitMaintenanceResponse) ProtoMessage() {}
 
 func (x *ExitMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[20]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1624,7 @@ func (x *ExitMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*ExitMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExitMaintenanceResponse) GetServer() *ServerView {
@@ -1399,7 +1656,7 @@ type ShutdownServerRequest struct {
 
 func (x *ShutdownServerRequest) Reset() {
 	*x = ShutdownServerRequest{}
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[21]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1668,7 @@ func (x *ShutdownServerRequest) String() string {
 func (*ShutdownServerRequest) ProtoMessage() {}
 
 func (x *ShutdownServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[21]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1681,7 @@ func (x *ShutdownServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownServerRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownServerRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ShutdownServerRequest) GetServer() string {
@@ -1471,7 +1728,7 @@ type ShutdownServerResponse struct {
 
 func (x *ShutdownServerResponse) Reset() {
 	*x = ShutdownServerResponse{}
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[22]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1740,7 @@ func (x *ShutdownServerResponse) String() string {
 func (*ShutdownServerResponse) ProtoMessage() {}
 
 func (x *ShutdownServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_server_service_proto_msgTypes[22]
+	mi := &file_holdfast_v1_server_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1753,7 @@ func (x *ShutdownServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownServerResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownServerResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_server_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ShutdownServerResponse) GetOperation() *Operation {
@@ -1595,12 +1852,32 @@ const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\x11restart_unmovable\x18\x05 \x01(\bR\x10restartUnmovable\"\x81\x01\n" +
 	"\x18EnterMaintenanceResponse\x12/\n" +
 	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\x124\n" +
-	"\toperation\x18\x02 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"a\n" +
+	"\toperation\x18\x02 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"4\n" +
+	"\x1aPlanMaintenanceExitRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\"\xc9\x03\n" +
+	"\x1bPlanMaintenanceExitResponse\x12#\n" +
+	"\rplan_revision\x18\x01 \x01(\x03R\fplanRevision\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x124\n" +
+	"\areturns\x18\x03 \x03(\v2\x1a.holdfast.v1.PlannedReturnR\areturns\x125\n" +
+	"\bexpected\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bexpected\x12>\n" +
+	"\x0fcapacity_before\x18\x05 \x01(\v2\x15.holdfast.v1.CapacityR\x0ecapacityBefore\x12<\n" +
+	"\x0ecapacity_after\x18\x06 \x01(\v2\x15.holdfast.v1.CapacityR\rcapacityAfter\x122\n" +
+	"\x15memory_percent_before\x18\a \x01(\x05R\x13memoryPercentBefore\x120\n" +
+	"\x14memory_percent_after\x18\b \x01(\x05R\x12memoryPercentAfter\x12\x18\n" +
+	"\astaying\x18\t \x03(\tR\astaying\"\xbb\x01\n" +
+	"\rPlannedReturn\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x14\n" +
+	"\x05comes\x18\x03 \x01(\bR\x05comes\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n" +
+	"\fmemory_bytes\x18\x05 \x01(\x03R\vmemoryBytes\x125\n" +
+	"\bexpected\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bexpected\"\x86\x01\n" +
 	"\x16ExitMaintenanceRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"k\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12#\n" +
+	"\rplan_revision\x18\x04 \x01(\x03R\fplanRevision\"k\n" +
 	"\x17ExitMaintenanceResponse\x12/\n" +
 	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\x12\x1f\n" +
 	"\vcoming_back\x18\x02 \x03(\tR\n" +
@@ -1619,7 +1896,7 @@ const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\rLEAVE_BY_LIVE\x10\x01\x12\x14\n" +
 	"\x10LEAVE_BY_RESTART\x10\x02\x12\x12\n" +
 	"\x0eLEAVE_BY_STAYS\x10\x03\x12\x12\n" +
-	"\x0eLEAVE_BY_WAITS\x10\x042\x82\a\n" +
+	"\x0eLEAVE_BY_WAITS\x10\x042\xec\a\n" +
 	"\rServerService\x12P\n" +
 	"\vListServers\x12\x1f.holdfast.v1.ListServersRequest\x1a .holdfast.v1.ListServersResponse\x12J\n" +
 	"\tGetServer\x12\x1d.holdfast.v1.GetServerRequest\x1a\x1e.holdfast.v1.GetServerResponse\x12Y\n" +
@@ -1628,7 +1905,8 @@ const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\fUpdateServer\x12 .holdfast.v1.UpdateServerRequest\x1a!.holdfast.v1.UpdateServerResponse\x12S\n" +
 	"\fRemoveServer\x12 .holdfast.v1.RemoveServerRequest\x1a!.holdfast.v1.RemoveServerResponse\x12\\\n" +
 	"\x0fPlanMaintenance\x12#.holdfast.v1.PlanMaintenanceRequest\x1a$.holdfast.v1.PlanMaintenanceResponse\x12_\n" +
-	"\x10EnterMaintenance\x12$.holdfast.v1.EnterMaintenanceRequest\x1a%.holdfast.v1.EnterMaintenanceResponse\x12\\\n" +
+	"\x10EnterMaintenance\x12$.holdfast.v1.EnterMaintenanceRequest\x1a%.holdfast.v1.EnterMaintenanceResponse\x12h\n" +
+	"\x13PlanMaintenanceExit\x12'.holdfast.v1.PlanMaintenanceExitRequest\x1a(.holdfast.v1.PlanMaintenanceExitResponse\x12\\\n" +
 	"\x0fExitMaintenance\x12#.holdfast.v1.ExitMaintenanceRequest\x1a$.holdfast.v1.ExitMaintenanceResponse\x12Y\n" +
 	"\x0eShutdownServer\x12\".holdfast.v1.ShutdownServerRequest\x1a#.holdfast.v1.ShutdownServerResponseB>Z<github.com/holdfast-ha/holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
@@ -1645,88 +1923,98 @@ func file_holdfast_v1_server_service_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_server_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_server_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_holdfast_v1_server_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_holdfast_v1_server_service_proto_goTypes = []any{
-	(LeaveBy)(0),                     // 0: holdfast.v1.LeaveBy
-	(*ListServersRequest)(nil),       // 1: holdfast.v1.ListServersRequest
-	(*ListServersResponse)(nil),      // 2: holdfast.v1.ListServersResponse
-	(*GetServerRequest)(nil),         // 3: holdfast.v1.GetServerRequest
-	(*GetServerResponse)(nil),        // 4: holdfast.v1.GetServerResponse
-	(*SetInboundLockRequest)(nil),    // 5: holdfast.v1.SetInboundLockRequest
-	(*SetInboundLockResponse)(nil),   // 6: holdfast.v1.SetInboundLockResponse
-	(*ConfirmFencedRequest)(nil),     // 7: holdfast.v1.ConfirmFencedRequest
-	(*ConfirmFencedResponse)(nil),    // 8: holdfast.v1.ConfirmFencedResponse
-	(*UpdateServerRequest)(nil),      // 9: holdfast.v1.UpdateServerRequest
-	(*UpdateServerResponse)(nil),     // 10: holdfast.v1.UpdateServerResponse
-	(*RemoveServerRequest)(nil),      // 11: holdfast.v1.RemoveServerRequest
-	(*RemoveServerResponse)(nil),     // 12: holdfast.v1.RemoveServerResponse
-	(*PlannedMove)(nil),              // 13: holdfast.v1.PlannedMove
-	(*ServerVerdict)(nil),            // 14: holdfast.v1.ServerVerdict
-	(*ServerReason)(nil),             // 15: holdfast.v1.ServerReason
-	(*PlanMaintenanceRequest)(nil),   // 16: holdfast.v1.PlanMaintenanceRequest
-	(*PlanMaintenanceResponse)(nil),  // 17: holdfast.v1.PlanMaintenanceResponse
-	(*EnterMaintenanceRequest)(nil),  // 18: holdfast.v1.EnterMaintenanceRequest
-	(*EnterMaintenanceResponse)(nil), // 19: holdfast.v1.EnterMaintenanceResponse
-	(*ExitMaintenanceRequest)(nil),   // 20: holdfast.v1.ExitMaintenanceRequest
-	(*ExitMaintenanceResponse)(nil),  // 21: holdfast.v1.ExitMaintenanceResponse
-	(*ShutdownServerRequest)(nil),    // 22: holdfast.v1.ShutdownServerRequest
-	(*ShutdownServerResponse)(nil),   // 23: holdfast.v1.ShutdownServerResponse
-	nil,                              // 24: holdfast.v1.UpdateServerRequest.LabelsEntry
-	(*fieldmaskpb.FieldMask)(nil),    // 25: google.protobuf.FieldMask
-	(*ServerView)(nil),               // 26: holdfast.v1.ServerView
-	(*FenceDevice)(nil),              // 27: holdfast.v1.FenceDevice
-	(*Operation)(nil),                // 28: holdfast.v1.Operation
-	(*durationpb.Duration)(nil),      // 29: google.protobuf.Duration
-	(*Capacity)(nil),                 // 30: holdfast.v1.Capacity
+	(LeaveBy)(0),                        // 0: holdfast.v1.LeaveBy
+	(*ListServersRequest)(nil),          // 1: holdfast.v1.ListServersRequest
+	(*ListServersResponse)(nil),         // 2: holdfast.v1.ListServersResponse
+	(*GetServerRequest)(nil),            // 3: holdfast.v1.GetServerRequest
+	(*GetServerResponse)(nil),           // 4: holdfast.v1.GetServerResponse
+	(*SetInboundLockRequest)(nil),       // 5: holdfast.v1.SetInboundLockRequest
+	(*SetInboundLockResponse)(nil),      // 6: holdfast.v1.SetInboundLockResponse
+	(*ConfirmFencedRequest)(nil),        // 7: holdfast.v1.ConfirmFencedRequest
+	(*ConfirmFencedResponse)(nil),       // 8: holdfast.v1.ConfirmFencedResponse
+	(*UpdateServerRequest)(nil),         // 9: holdfast.v1.UpdateServerRequest
+	(*UpdateServerResponse)(nil),        // 10: holdfast.v1.UpdateServerResponse
+	(*RemoveServerRequest)(nil),         // 11: holdfast.v1.RemoveServerRequest
+	(*RemoveServerResponse)(nil),        // 12: holdfast.v1.RemoveServerResponse
+	(*PlannedMove)(nil),                 // 13: holdfast.v1.PlannedMove
+	(*ServerVerdict)(nil),               // 14: holdfast.v1.ServerVerdict
+	(*ServerReason)(nil),                // 15: holdfast.v1.ServerReason
+	(*PlanMaintenanceRequest)(nil),      // 16: holdfast.v1.PlanMaintenanceRequest
+	(*PlanMaintenanceResponse)(nil),     // 17: holdfast.v1.PlanMaintenanceResponse
+	(*EnterMaintenanceRequest)(nil),     // 18: holdfast.v1.EnterMaintenanceRequest
+	(*EnterMaintenanceResponse)(nil),    // 19: holdfast.v1.EnterMaintenanceResponse
+	(*PlanMaintenanceExitRequest)(nil),  // 20: holdfast.v1.PlanMaintenanceExitRequest
+	(*PlanMaintenanceExitResponse)(nil), // 21: holdfast.v1.PlanMaintenanceExitResponse
+	(*PlannedReturn)(nil),               // 22: holdfast.v1.PlannedReturn
+	(*ExitMaintenanceRequest)(nil),      // 23: holdfast.v1.ExitMaintenanceRequest
+	(*ExitMaintenanceResponse)(nil),     // 24: holdfast.v1.ExitMaintenanceResponse
+	(*ShutdownServerRequest)(nil),       // 25: holdfast.v1.ShutdownServerRequest
+	(*ShutdownServerResponse)(nil),      // 26: holdfast.v1.ShutdownServerResponse
+	nil,                                 // 27: holdfast.v1.UpdateServerRequest.LabelsEntry
+	(*fieldmaskpb.FieldMask)(nil),       // 28: google.protobuf.FieldMask
+	(*ServerView)(nil),                  // 29: holdfast.v1.ServerView
+	(*FenceDevice)(nil),                 // 30: holdfast.v1.FenceDevice
+	(*Operation)(nil),                   // 31: holdfast.v1.Operation
+	(*durationpb.Duration)(nil),         // 32: google.protobuf.Duration
+	(*Capacity)(nil),                    // 33: holdfast.v1.Capacity
 }
 var file_holdfast_v1_server_service_proto_depIdxs = []int32{
-	25, // 0: holdfast.v1.ListServersRequest.read_mask:type_name -> google.protobuf.FieldMask
-	26, // 1: holdfast.v1.ListServersResponse.servers:type_name -> holdfast.v1.ServerView
-	25, // 2: holdfast.v1.GetServerRequest.read_mask:type_name -> google.protobuf.FieldMask
-	26, // 3: holdfast.v1.GetServerResponse.server:type_name -> holdfast.v1.ServerView
-	26, // 4: holdfast.v1.SetInboundLockResponse.server:type_name -> holdfast.v1.ServerView
-	26, // 5: holdfast.v1.ConfirmFencedResponse.server:type_name -> holdfast.v1.ServerView
-	27, // 6: holdfast.v1.UpdateServerRequest.fence:type_name -> holdfast.v1.FenceDevice
-	24, // 7: holdfast.v1.UpdateServerRequest.labels:type_name -> holdfast.v1.UpdateServerRequest.LabelsEntry
-	26, // 8: holdfast.v1.UpdateServerResponse.server:type_name -> holdfast.v1.ServerView
-	28, // 9: holdfast.v1.RemoveServerResponse.operation:type_name -> holdfast.v1.Operation
+	28, // 0: holdfast.v1.ListServersRequest.read_mask:type_name -> google.protobuf.FieldMask
+	29, // 1: holdfast.v1.ListServersResponse.servers:type_name -> holdfast.v1.ServerView
+	28, // 2: holdfast.v1.GetServerRequest.read_mask:type_name -> google.protobuf.FieldMask
+	29, // 3: holdfast.v1.GetServerResponse.server:type_name -> holdfast.v1.ServerView
+	29, // 4: holdfast.v1.SetInboundLockResponse.server:type_name -> holdfast.v1.ServerView
+	29, // 5: holdfast.v1.ConfirmFencedResponse.server:type_name -> holdfast.v1.ServerView
+	30, // 6: holdfast.v1.UpdateServerRequest.fence:type_name -> holdfast.v1.FenceDevice
+	27, // 7: holdfast.v1.UpdateServerRequest.labels:type_name -> holdfast.v1.UpdateServerRequest.LabelsEntry
+	29, // 8: holdfast.v1.UpdateServerResponse.server:type_name -> holdfast.v1.ServerView
+	31, // 9: holdfast.v1.RemoveServerResponse.operation:type_name -> holdfast.v1.Operation
 	0,  // 10: holdfast.v1.PlannedMove.how:type_name -> holdfast.v1.LeaveBy
-	29, // 11: holdfast.v1.PlannedMove.expected:type_name -> google.protobuf.Duration
+	32, // 11: holdfast.v1.PlannedMove.expected:type_name -> google.protobuf.Duration
 	14, // 12: holdfast.v1.PlannedMove.refusals:type_name -> holdfast.v1.ServerVerdict
 	15, // 13: holdfast.v1.ServerVerdict.reasons:type_name -> holdfast.v1.ServerReason
 	13, // 14: holdfast.v1.PlanMaintenanceResponse.moves:type_name -> holdfast.v1.PlannedMove
-	29, // 15: holdfast.v1.PlanMaintenanceResponse.expected:type_name -> google.protobuf.Duration
-	30, // 16: holdfast.v1.PlanMaintenanceResponse.capacity_before:type_name -> holdfast.v1.Capacity
-	30, // 17: holdfast.v1.PlanMaintenanceResponse.capacity_after:type_name -> holdfast.v1.Capacity
-	26, // 18: holdfast.v1.EnterMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
-	28, // 19: holdfast.v1.EnterMaintenanceResponse.operation:type_name -> holdfast.v1.Operation
-	26, // 20: holdfast.v1.ExitMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
-	28, // 21: holdfast.v1.ShutdownServerResponse.operation:type_name -> holdfast.v1.Operation
-	1,  // 22: holdfast.v1.ServerService.ListServers:input_type -> holdfast.v1.ListServersRequest
-	3,  // 23: holdfast.v1.ServerService.GetServer:input_type -> holdfast.v1.GetServerRequest
-	5,  // 24: holdfast.v1.ServerService.SetInboundLock:input_type -> holdfast.v1.SetInboundLockRequest
-	7,  // 25: holdfast.v1.ServerService.ConfirmFenced:input_type -> holdfast.v1.ConfirmFencedRequest
-	9,  // 26: holdfast.v1.ServerService.UpdateServer:input_type -> holdfast.v1.UpdateServerRequest
-	11, // 27: holdfast.v1.ServerService.RemoveServer:input_type -> holdfast.v1.RemoveServerRequest
-	16, // 28: holdfast.v1.ServerService.PlanMaintenance:input_type -> holdfast.v1.PlanMaintenanceRequest
-	18, // 29: holdfast.v1.ServerService.EnterMaintenance:input_type -> holdfast.v1.EnterMaintenanceRequest
-	20, // 30: holdfast.v1.ServerService.ExitMaintenance:input_type -> holdfast.v1.ExitMaintenanceRequest
-	22, // 31: holdfast.v1.ServerService.ShutdownServer:input_type -> holdfast.v1.ShutdownServerRequest
-	2,  // 32: holdfast.v1.ServerService.ListServers:output_type -> holdfast.v1.ListServersResponse
-	4,  // 33: holdfast.v1.ServerService.GetServer:output_type -> holdfast.v1.GetServerResponse
-	6,  // 34: holdfast.v1.ServerService.SetInboundLock:output_type -> holdfast.v1.SetInboundLockResponse
-	8,  // 35: holdfast.v1.ServerService.ConfirmFenced:output_type -> holdfast.v1.ConfirmFencedResponse
-	10, // 36: holdfast.v1.ServerService.UpdateServer:output_type -> holdfast.v1.UpdateServerResponse
-	12, // 37: holdfast.v1.ServerService.RemoveServer:output_type -> holdfast.v1.RemoveServerResponse
-	17, // 38: holdfast.v1.ServerService.PlanMaintenance:output_type -> holdfast.v1.PlanMaintenanceResponse
-	19, // 39: holdfast.v1.ServerService.EnterMaintenance:output_type -> holdfast.v1.EnterMaintenanceResponse
-	21, // 40: holdfast.v1.ServerService.ExitMaintenance:output_type -> holdfast.v1.ExitMaintenanceResponse
-	23, // 41: holdfast.v1.ServerService.ShutdownServer:output_type -> holdfast.v1.ShutdownServerResponse
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	32, // 15: holdfast.v1.PlanMaintenanceResponse.expected:type_name -> google.protobuf.Duration
+	33, // 16: holdfast.v1.PlanMaintenanceResponse.capacity_before:type_name -> holdfast.v1.Capacity
+	33, // 17: holdfast.v1.PlanMaintenanceResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	29, // 18: holdfast.v1.EnterMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
+	31, // 19: holdfast.v1.EnterMaintenanceResponse.operation:type_name -> holdfast.v1.Operation
+	22, // 20: holdfast.v1.PlanMaintenanceExitResponse.returns:type_name -> holdfast.v1.PlannedReturn
+	32, // 21: holdfast.v1.PlanMaintenanceExitResponse.expected:type_name -> google.protobuf.Duration
+	33, // 22: holdfast.v1.PlanMaintenanceExitResponse.capacity_before:type_name -> holdfast.v1.Capacity
+	33, // 23: holdfast.v1.PlanMaintenanceExitResponse.capacity_after:type_name -> holdfast.v1.Capacity
+	32, // 24: holdfast.v1.PlannedReturn.expected:type_name -> google.protobuf.Duration
+	29, // 25: holdfast.v1.ExitMaintenanceResponse.server:type_name -> holdfast.v1.ServerView
+	31, // 26: holdfast.v1.ShutdownServerResponse.operation:type_name -> holdfast.v1.Operation
+	1,  // 27: holdfast.v1.ServerService.ListServers:input_type -> holdfast.v1.ListServersRequest
+	3,  // 28: holdfast.v1.ServerService.GetServer:input_type -> holdfast.v1.GetServerRequest
+	5,  // 29: holdfast.v1.ServerService.SetInboundLock:input_type -> holdfast.v1.SetInboundLockRequest
+	7,  // 30: holdfast.v1.ServerService.ConfirmFenced:input_type -> holdfast.v1.ConfirmFencedRequest
+	9,  // 31: holdfast.v1.ServerService.UpdateServer:input_type -> holdfast.v1.UpdateServerRequest
+	11, // 32: holdfast.v1.ServerService.RemoveServer:input_type -> holdfast.v1.RemoveServerRequest
+	16, // 33: holdfast.v1.ServerService.PlanMaintenance:input_type -> holdfast.v1.PlanMaintenanceRequest
+	18, // 34: holdfast.v1.ServerService.EnterMaintenance:input_type -> holdfast.v1.EnterMaintenanceRequest
+	20, // 35: holdfast.v1.ServerService.PlanMaintenanceExit:input_type -> holdfast.v1.PlanMaintenanceExitRequest
+	23, // 36: holdfast.v1.ServerService.ExitMaintenance:input_type -> holdfast.v1.ExitMaintenanceRequest
+	25, // 37: holdfast.v1.ServerService.ShutdownServer:input_type -> holdfast.v1.ShutdownServerRequest
+	2,  // 38: holdfast.v1.ServerService.ListServers:output_type -> holdfast.v1.ListServersResponse
+	4,  // 39: holdfast.v1.ServerService.GetServer:output_type -> holdfast.v1.GetServerResponse
+	6,  // 40: holdfast.v1.ServerService.SetInboundLock:output_type -> holdfast.v1.SetInboundLockResponse
+	8,  // 41: holdfast.v1.ServerService.ConfirmFenced:output_type -> holdfast.v1.ConfirmFencedResponse
+	10, // 42: holdfast.v1.ServerService.UpdateServer:output_type -> holdfast.v1.UpdateServerResponse
+	12, // 43: holdfast.v1.ServerService.RemoveServer:output_type -> holdfast.v1.RemoveServerResponse
+	17, // 44: holdfast.v1.ServerService.PlanMaintenance:output_type -> holdfast.v1.PlanMaintenanceResponse
+	19, // 45: holdfast.v1.ServerService.EnterMaintenance:output_type -> holdfast.v1.EnterMaintenanceResponse
+	21, // 46: holdfast.v1.ServerService.PlanMaintenanceExit:output_type -> holdfast.v1.PlanMaintenanceExitResponse
+	24, // 47: holdfast.v1.ServerService.ExitMaintenance:output_type -> holdfast.v1.ExitMaintenanceResponse
+	26, // 48: holdfast.v1.ServerService.ShutdownServer:output_type -> holdfast.v1.ShutdownServerResponse
+	38, // [38:49] is the sub-list for method output_type
+	27, // [27:38] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_server_service_proto_init() }
@@ -1742,7 +2030,7 @@ func file_holdfast_v1_server_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_server_service_proto_rawDesc), len(file_holdfast_v1_server_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,16 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ServerService_ListServers_FullMethodName      = "/holdfast.v1.ServerService/ListServers"
-	ServerService_GetServer_FullMethodName        = "/holdfast.v1.ServerService/GetServer"
-	ServerService_SetInboundLock_FullMethodName   = "/holdfast.v1.ServerService/SetInboundLock"
-	ServerService_ConfirmFenced_FullMethodName    = "/holdfast.v1.ServerService/ConfirmFenced"
-	ServerService_UpdateServer_FullMethodName     = "/holdfast.v1.ServerService/UpdateServer"
-	ServerService_RemoveServer_FullMethodName     = "/holdfast.v1.ServerService/RemoveServer"
-	ServerService_PlanMaintenance_FullMethodName  = "/holdfast.v1.ServerService/PlanMaintenance"
-	ServerService_EnterMaintenance_FullMethodName = "/holdfast.v1.ServerService/EnterMaintenance"
-	ServerService_ExitMaintenance_FullMethodName  = "/holdfast.v1.ServerService/ExitMaintenance"
-	ServerService_ShutdownServer_FullMethodName   = "/holdfast.v1.ServerService/ShutdownServer"
+	ServerService_ListServers_FullMethodName         = "/holdfast.v1.ServerService/ListServers"
+	ServerService_GetServer_FullMethodName           = "/holdfast.v1.ServerService/GetServer"
+	ServerService_SetInboundLock_FullMethodName      = "/holdfast.v1.ServerService/SetInboundLock"
+	ServerService_ConfirmFenced_FullMethodName       = "/holdfast.v1.ServerService/ConfirmFenced"
+	ServerService_UpdateServer_FullMethodName        = "/holdfast.v1.ServerService/UpdateServer"
+	ServerService_RemoveServer_FullMethodName        = "/holdfast.v1.ServerService/RemoveServer"
+	ServerService_PlanMaintenance_FullMethodName     = "/holdfast.v1.ServerService/PlanMaintenance"
+	ServerService_EnterMaintenance_FullMethodName    = "/holdfast.v1.ServerService/EnterMaintenance"
+	ServerService_PlanMaintenanceExit_FullMethodName = "/holdfast.v1.ServerService/PlanMaintenanceExit"
+	ServerService_ExitMaintenance_FullMethodName     = "/holdfast.v1.ServerService/ExitMaintenance"
+	ServerService_ShutdownServer_FullMethodName      = "/holdfast.v1.ServerService/ShutdownServer"
 )
 
 // ServerServiceClient is the client API for ServerService service.
@@ -58,8 +59,12 @@ type ServerServiceClient interface {
 	// server is then blocked, and they are tried again when what keeps them changes. With `plan_revision`, refused
 	// (PLAN_CHANGED) if the plan is not that one any more. In maintenance already: changes nothing.
 	EnterMaintenance(ctx context.Context, in *EnterMaintenanceRequest, opts ...grpc.CallOption) (*EnterMaintenanceResponse, error)
+	// Says what the end of a server's maintenance would do to the VMs that belong there: which come, which do not, and
+	// why. Changes nothing.
+	PlanMaintenanceExit(ctx context.Context, in *PlanMaintenanceExitRequest, opts ...grpc.CallOption) (*PlanMaintenanceExitResponse, error)
 	// Ends maintenance. What still waits to leave stays; what had left because of it comes back, if the pool has
-	// return=on and it was not moved by hand since.
+	// return=on and it was not moved by hand since. With `plan_revision`, refused (PLAN_CHANGED) if the plan is not that
+	// one any more.
 	ExitMaintenance(ctx context.Context, in *ExitMaintenanceRequest, opts ...grpc.CallOption) (*ExitMaintenanceResponse, error)
 	// Shuts a server down, or reboots it. Refused while HA VMs run there, listing them, unless `evacuate`: then all VMs
 	// leave first. Those without HA, and those that cannot leave, are shut down with it.
@@ -154,6 +159,16 @@ func (c *serverServiceClient) EnterMaintenance(ctx context.Context, in *EnterMai
 	return out, nil
 }
 
+func (c *serverServiceClient) PlanMaintenanceExit(ctx context.Context, in *PlanMaintenanceExitRequest, opts ...grpc.CallOption) (*PlanMaintenanceExitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanMaintenanceExitResponse)
+	err := c.cc.Invoke(ctx, ServerService_PlanMaintenanceExit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *serverServiceClient) ExitMaintenance(ctx context.Context, in *ExitMaintenanceRequest, opts ...grpc.CallOption) (*ExitMaintenanceResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExitMaintenanceResponse)
@@ -201,8 +216,12 @@ type ServerServiceServer interface {
 	// server is then blocked, and they are tried again when what keeps them changes. With `plan_revision`, refused
 	// (PLAN_CHANGED) if the plan is not that one any more. In maintenance already: changes nothing.
 	EnterMaintenance(context.Context, *EnterMaintenanceRequest) (*EnterMaintenanceResponse, error)
+	// Says what the end of a server's maintenance would do to the VMs that belong there: which come, which do not, and
+	// why. Changes nothing.
+	PlanMaintenanceExit(context.Context, *PlanMaintenanceExitRequest) (*PlanMaintenanceExitResponse, error)
 	// Ends maintenance. What still waits to leave stays; what had left because of it comes back, if the pool has
-	// return=on and it was not moved by hand since.
+	// return=on and it was not moved by hand since. With `plan_revision`, refused (PLAN_CHANGED) if the plan is not that
+	// one any more.
 	ExitMaintenance(context.Context, *ExitMaintenanceRequest) (*ExitMaintenanceResponse, error)
 	// Shuts a server down, or reboots it. Refused while HA VMs run there, listing them, unless `evacuate`: then all VMs
 	// leave first. Those without HA, and those that cannot leave, are shut down with it.
@@ -240,6 +259,9 @@ func (UnimplementedServerServiceServer) PlanMaintenance(context.Context, *PlanMa
 }
 func (UnimplementedServerServiceServer) EnterMaintenance(context.Context, *EnterMaintenanceRequest) (*EnterMaintenanceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EnterMaintenance not implemented")
+}
+func (UnimplementedServerServiceServer) PlanMaintenanceExit(context.Context, *PlanMaintenanceExitRequest) (*PlanMaintenanceExitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanMaintenanceExit not implemented")
 }
 func (UnimplementedServerServiceServer) ExitMaintenance(context.Context, *ExitMaintenanceRequest) (*ExitMaintenanceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExitMaintenance not implemented")
@@ -412,6 +434,24 @@ func _ServerService_EnterMaintenance_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ServerService_PlanMaintenanceExit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanMaintenanceExitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServerServiceServer).PlanMaintenanceExit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServerService_PlanMaintenanceExit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServerServiceServer).PlanMaintenanceExit(ctx, req.(*PlanMaintenanceExitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ServerService_ExitMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExitMaintenanceRequest)
 	if err := dec(in); err != nil {
@@ -486,6 +526,10 @@ var ServerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EnterMaintenance",
 			Handler:    _ServerService_EnterMaintenance_Handler,
+		},
+		{
+			MethodName: "PlanMaintenanceExit",
+			Handler:    _ServerService_PlanMaintenanceExit_Handler,
 		},
 		{
 			MethodName: "ExitMaintenance",

@@ -2620,11 +2620,13 @@ type Alert struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Stable code, such as "SERVER_LOST".
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Server        string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
-	Vm            string                 `protobuf:"bytes,4,opt,name=vm,proto3" json:"vm,omitempty"`
-	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Kind   string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Server string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	Vm     string                 `protobuf:"bytes,4,opt,name=vm,proto3" json:"vm,omitempty"`
+	Text   string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Since  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	// Of a server that waits for fencing: each proof that was tried, in the order of trying, and why it does not hold.
+	Tried         []*ProofTry `protobuf:"bytes,7,rep,name=tried,proto3" json:"tried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2701,6 +2703,67 @@ func (x *Alert) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Alert) GetTried() []*ProofTry {
+	if x != nil {
+		return x.Tried
+	}
+	return nil
+}
+
+// One proof that a lost server is harmless, which was tried and does not hold.
+type ProofTry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Proof Proof                  `protobuf:"varint,1,opt,name=proof,proto3,enum=holdfast.v1.Proof" json:"proof,omitempty"`
+	// Why not, one sentence.
+	Result        string `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProofTry) Reset() {
+	*x = ProofTry{}
+	mi := &file_holdfast_v1_types_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProofTry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProofTry) ProtoMessage() {}
+
+func (x *ProofTry) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_types_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProofTry.ProtoReflect.Descriptor instead.
+func (*ProofTry) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ProofTry) GetProof() Proof {
+	if x != nil {
+		return x.Proof
+	}
+	return Proof_PROOF_UNSPECIFIED
+}
+
+func (x *ProofTry) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
 // Progress of a transfer or of a batch; unknown figures are 0.
 type Progress struct {
 	state                 protoimpl.MessageState `protogen:"open.v1"`
@@ -2717,7 +2780,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[17]
+	mi := &file_holdfast_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2792,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[17]
+	mi := &file_holdfast_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2805,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Progress) GetItemsDone() int32 {
@@ -2815,14 +2878,17 @@ type Operation struct {
 	Finished   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=finished,proto3" json:"finished,omitempty"`
 	Progress   *Progress              `protobuf:"bytes,14,opt,name=progress,proto3" json:"progress,omitempty"`
 	// The operation that this one is a part of, or "return" for a way home; empty if somebody asked for it alone.
-	Parent        string `protobuf:"bytes,15,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,15,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Of a move that is a part of another operation, or a way home: which attempt this is to get the VM away from where
+	// it is, counted from 1; 0: not counted.
+	Attempt       int32 `protobuf:"varint,16,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[18]
+	mi := &file_holdfast_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2900,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[18]
+	mi := &file_holdfast_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2913,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Operation) GetId() string {
@@ -2955,6 +3021,13 @@ func (x *Operation) GetParent() string {
 	return ""
 }
 
+func (x *Operation) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
 // One line of the pool's history. Key `events/<id>`; IDs sort by time; the oldest are dropped.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2979,7 +3052,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[19]
+	mi := &file_holdfast_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3064,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[19]
+	mi := &file_holdfast_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3077,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Event) GetId() string {
@@ -3099,7 +3172,7 @@ type Audit struct {
 
 func (x *Audit) Reset() {
 	*x = Audit{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[20]
+	mi := &file_holdfast_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3111,7 +3184,7 @@ func (x *Audit) String() string {
 func (*Audit) ProtoMessage() {}
 
 func (x *Audit) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[20]
+	mi := &file_holdfast_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3124,7 +3197,7 @@ func (x *Audit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Audit.ProtoReflect.Descriptor instead.
 func (*Audit) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Audit) GetRole() string {
@@ -3191,7 +3264,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[21]
+	mi := &file_holdfast_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3276,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[21]
+	mi := &file_holdfast_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3289,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Revocation) GetId() string {
@@ -3264,7 +3337,7 @@ type Incident struct {
 
 func (x *Incident) Reset() {
 	*x = Incident{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[22]
+	mi := &file_holdfast_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3349,7 @@ func (x *Incident) String() string {
 func (*Incident) ProtoMessage() {}
 
 func (x *Incident) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[22]
+	mi := &file_holdfast_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3362,7 @@ func (x *Incident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incident.ProtoReflect.Descriptor instead.
 func (*Incident) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Incident) GetId() string {
@@ -3372,7 +3445,7 @@ type IncidentServer struct {
 
 func (x *IncidentServer) Reset() {
 	*x = IncidentServer{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[23]
+	mi := &file_holdfast_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3384,7 +3457,7 @@ func (x *IncidentServer) String() string {
 func (*IncidentServer) ProtoMessage() {}
 
 func (x *IncidentServer) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[23]
+	mi := &file_holdfast_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3397,7 +3470,7 @@ func (x *IncidentServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentServer.ProtoReflect.Descriptor instead.
 func (*IncidentServer) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *IncidentServer) GetServer() string {
@@ -3500,7 +3573,7 @@ type IncidentVM struct {
 
 func (x *IncidentVM) Reset() {
 	*x = IncidentVM{}
-	mi := &file_holdfast_v1_types_proto_msgTypes[24]
+	mi := &file_holdfast_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3585,7 @@ func (x *IncidentVM) String() string {
 func (*IncidentVM) ProtoMessage() {}
 
 func (x *IncidentVM) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_types_proto_msgTypes[24]
+	mi := &file_holdfast_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3598,7 @@ func (x *IncidentVM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentVM.ProtoReflect.Descriptor instead.
 func (*IncidentVM) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IncidentVM) GetVm() string {
@@ -3807,14 +3880,18 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\bfailures\x18\x03 \x03(\v2\x14.holdfast.v1.FailureR\bfailures\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\bR\x06failed\x12#\n" +
 	"\rfailed_reason\x18\x05 \x01(\tR\ffailedReason\x12\x16\n" +
-	"\x06placed\x18\x06 \x01(\tR\x06placed\"\x99\x01\n" +
+	"\x06placed\x18\x06 \x01(\tR\x06placed\"\xc6\x01\n" +
 	"\x05Alert\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\tR\x06server\x12\x0e\n" +
 	"\x02vm\x18\x04 \x01(\tR\x02vm\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x120\n" +
-	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xd0\x02\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
+	"\x05tried\x18\a \x03(\v2\x15.holdfast.v1.ProofTryR\x05tried\"L\n" +
+	"\bProofTry\x12(\n" +
+	"\x05proof\x18\x01 \x01(\x0e2\x12.holdfast.v1.ProofR\x05proof\x12\x16\n" +
+	"\x06result\x18\x02 \x01(\tR\x06result\"\xd0\x02\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"items_done\x18\x01 \x01(\x05R\titemsDone\x12\x1f\n" +
@@ -3826,7 +3903,7 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"bytesTotal\x12(\n" +
 	"\x10bytes_per_second\x18\x05 \x01(\x03R\x0ebytesPerSecond\x12F\n" +
 	"\x11expected_downtime\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10expectedDowntime\x12R\n" +
-	"\x18estimated_time_to_finish\x18\a \x01(\v2\x19.google.protobuf.DurationR\x15estimatedTimeToFinish\"\xfc\x03\n" +
+	"\x18estimated_time_to_finish\x18\a \x01(\v2\x19.google.protobuf.DurationR\x15estimatedTimeToFinish\"\x96\x04\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.holdfast.v1.OperationKindR\x04kind\x12\x0e\n" +
@@ -3845,7 +3922,8 @@ const file_holdfast_v1_types_proto_rawDesc = "" +
 	"\x06cancel\x18\f \x01(\bR\x06cancel\x126\n" +
 	"\bfinished\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x121\n" +
 	"\bprogress\x18\x0e \x01(\v2\x15.holdfast.v1.ProgressR\bprogress\x12\x16\n" +
-	"\x06parent\x18\x0f \x01(\tR\x06parent\"\x9a\x02\n" +
+	"\x06parent\x18\x0f \x01(\tR\x06parent\x12\x18\n" +
+	"\aattempt\x18\x10 \x01(\x05R\aattempt\"\x9a\x02\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
@@ -4021,7 +4099,7 @@ func file_holdfast_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
-var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_holdfast_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_holdfast_v1_types_proto_goTypes = []any{
 	(Isolation)(0),                // 0: holdfast.v1.Isolation
 	(ShutdownPolicy)(0),           // 1: holdfast.v1.ShutdownPolicy
@@ -4053,101 +4131,104 @@ var file_holdfast_v1_types_proto_goTypes = []any{
 	(*Failure)(nil),               // 27: holdfast.v1.Failure
 	(*Home)(nil),                  // 28: holdfast.v1.Home
 	(*Alert)(nil),                 // 29: holdfast.v1.Alert
-	(*Progress)(nil),              // 30: holdfast.v1.Progress
-	(*Operation)(nil),             // 31: holdfast.v1.Operation
-	(*Event)(nil),                 // 32: holdfast.v1.Event
-	(*Audit)(nil),                 // 33: holdfast.v1.Audit
-	(*Revocation)(nil),            // 34: holdfast.v1.Revocation
-	(*Incident)(nil),              // 35: holdfast.v1.Incident
-	(*IncidentServer)(nil),        // 36: holdfast.v1.IncidentServer
-	(*IncidentVM)(nil),            // 37: holdfast.v1.IncidentVM
-	nil,                           // 38: holdfast.v1.FenceDevice.ParamsEntry
-	nil,                           // 39: holdfast.v1.FenceDevice.SecretFilesEntry
-	nil,                           // 40: holdfast.v1.Server.LabelsEntry
-	nil,                           // 41: holdfast.v1.Roster.StandingEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*ProofTry)(nil),              // 30: holdfast.v1.ProofTry
+	(*Progress)(nil),              // 31: holdfast.v1.Progress
+	(*Operation)(nil),             // 32: holdfast.v1.Operation
+	(*Event)(nil),                 // 33: holdfast.v1.Event
+	(*Audit)(nil),                 // 34: holdfast.v1.Audit
+	(*Revocation)(nil),            // 35: holdfast.v1.Revocation
+	(*Incident)(nil),              // 36: holdfast.v1.Incident
+	(*IncidentServer)(nil),        // 37: holdfast.v1.IncidentServer
+	(*IncidentVM)(nil),            // 38: holdfast.v1.IncidentVM
+	nil,                           // 39: holdfast.v1.FenceDevice.ParamsEntry
+	nil,                           // 40: holdfast.v1.FenceDevice.SecretFilesEntry
+	nil,                           // 41: holdfast.v1.Server.LabelsEntry
+	nil,                           // 42: holdfast.v1.Roster.StandingEntry
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
 }
 var file_holdfast_v1_types_proto_depIdxs = []int32{
-	42, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
+	43, // 0: holdfast.v1.Mark.at:type_name -> google.protobuf.Timestamp
 	13, // 1: holdfast.v1.PoolConfig.ha_mark:type_name -> holdfast.v1.Mark
 	13, // 2: holdfast.v1.PoolConfig.frozen_mark:type_name -> holdfast.v1.Mark
-	43, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
+	44, // 3: holdfast.v1.PoolConfig.lease_ttl:type_name -> google.protobuf.Duration
 	1,  // 4: holdfast.v1.PoolConfig.shutdown:type_name -> holdfast.v1.ShutdownPolicy
 	0,  // 5: holdfast.v1.PoolConfig.on_isolation:type_name -> holdfast.v1.Isolation
-	43, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
-	43, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
-	43, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
-	43, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
-	43, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
-	38, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
-	39, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
-	43, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
+	44, // 6: holdfast.v1.PoolConfig.isolation_grace:type_name -> google.protobuf.Duration
+	44, // 7: holdfast.v1.PoolConfig.suspect_after:type_name -> google.protobuf.Duration
+	44, // 8: holdfast.v1.PoolConfig.stop_limit:type_name -> google.protobuf.Duration
+	44, // 9: holdfast.v1.PoolConfig.restart_grace:type_name -> google.protobuf.Duration
+	44, // 10: holdfast.v1.PoolConfig.migrate_limit:type_name -> google.protobuf.Duration
+	39, // 11: holdfast.v1.FenceDevice.params:type_name -> holdfast.v1.FenceDevice.ParamsEntry
+	40, // 12: holdfast.v1.FenceDevice.secret_files:type_name -> holdfast.v1.FenceDevice.SecretFilesEntry
+	44, // 13: holdfast.v1.FenceDevice.timeout:type_name -> google.protobuf.Duration
 	13, // 14: holdfast.v1.Server.maintenance_mark:type_name -> holdfast.v1.Mark
 	13, // 15: holdfast.v1.Server.inbound_lock_mark:type_name -> holdfast.v1.Mark
 	15, // 16: holdfast.v1.Server.fence:type_name -> holdfast.v1.FenceDevice
-	40, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
+	41, // 17: holdfast.v1.Server.labels:type_name -> holdfast.v1.Server.LabelsEntry
 	17, // 18: holdfast.v1.Server.shutdown:type_name -> holdfast.v1.Shutdown
 	1,  // 19: holdfast.v1.Shutdown.policy:type_name -> holdfast.v1.ShutdownPolicy
 	13, // 20: holdfast.v1.Shutdown.mark:type_name -> holdfast.v1.Mark
-	43, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
+	44, // 21: holdfast.v1.Member.watchdog:type_name -> google.protobuf.Duration
 	18, // 22: holdfast.v1.Member.lacks:type_name -> holdfast.v1.Lack
-	42, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
+	43, // 23: holdfast.v1.Member.since:type_name -> google.protobuf.Timestamp
 	2,  // 24: holdfast.v1.Fence.proof:type_name -> holdfast.v1.Proof
-	42, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
-	42, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
-	41, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
+	43, // 25: holdfast.v1.Fence.at:type_name -> google.protobuf.Timestamp
+	43, // 26: holdfast.v1.Fence.switched_on:type_name -> google.protobuf.Timestamp
+	42, // 27: holdfast.v1.Roster.standing:type_name -> holdfast.v1.Roster.StandingEntry
 	6,  // 28: holdfast.v1.Need.kind:type_name -> holdfast.v1.NeedKind
 	13, // 29: holdfast.v1.VM.ha_mark:type_name -> holdfast.v1.Mark
 	4,  // 30: holdfast.v1.VM.priority:type_name -> holdfast.v1.Priority
-	43, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
+	44, // 31: holdfast.v1.VM.window:type_name -> google.protobuf.Duration
 	22, // 32: holdfast.v1.VM.needs:type_name -> holdfast.v1.Need
 	5,  // 33: holdfast.v1.VM.desired:type_name -> holdfast.v1.DesiredState
 	13, // 34: holdfast.v1.VM.desired_mark:type_name -> holdfast.v1.Mark
 	7,  // 35: holdfast.v1.Claim.phase:type_name -> holdfast.v1.ClaimPhase
-	43, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
+	44, // 36: holdfast.v1.Claim.watchdog:type_name -> google.protobuf.Duration
 	24, // 37: holdfast.v1.Claim.incoming:type_name -> holdfast.v1.Incoming
 	8,  // 38: holdfast.v1.Claim.cause:type_name -> holdfast.v1.ReleaseCause
-	42, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	43, // 39: holdfast.v1.Claim.since:type_name -> google.protobuf.Timestamp
 	9,  // 40: holdfast.v1.VMState.state:type_name -> holdfast.v1.RunState
-	42, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
+	43, // 41: holdfast.v1.VMState.since:type_name -> google.protobuf.Timestamp
 	8,  // 42: holdfast.v1.Failure.cause:type_name -> holdfast.v1.ReleaseCause
-	42, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	43, // 43: holdfast.v1.Failure.at:type_name -> google.protobuf.Timestamp
 	27, // 44: holdfast.v1.Home.failures:type_name -> holdfast.v1.Failure
-	42, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
-	43, // 46: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
-	43, // 47: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
-	10, // 48: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
-	11, // 49: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
-	13, // 50: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
-	42, // 51: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
-	30, // 52: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
-	42, // 53: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
-	33, // 54: holdfast.v1.Event.audit:type_name -> holdfast.v1.Audit
-	42, // 55: holdfast.v1.Revocation.issued_until:type_name -> google.protobuf.Timestamp
-	13, // 56: holdfast.v1.Revocation.revoked:type_name -> holdfast.v1.Mark
-	42, // 57: holdfast.v1.Incident.began:type_name -> google.protobuf.Timestamp
-	42, // 58: holdfast.v1.Incident.ended:type_name -> google.protobuf.Timestamp
-	42, // 59: holdfast.v1.Incident.updated:type_name -> google.protobuf.Timestamp
-	36, // 60: holdfast.v1.Incident.servers:type_name -> holdfast.v1.IncidentServer
-	37, // 61: holdfast.v1.Incident.vms:type_name -> holdfast.v1.IncidentVM
-	42, // 62: holdfast.v1.IncidentServer.last_sign:type_name -> google.protobuf.Timestamp
-	42, // 63: holdfast.v1.IncidentServer.suspected:type_name -> google.protobuf.Timestamp
-	42, // 64: holdfast.v1.IncidentServer.lost:type_name -> google.protobuf.Timestamp
-	42, // 65: holdfast.v1.IncidentServer.fenced:type_name -> google.protobuf.Timestamp
-	2,  // 66: holdfast.v1.IncidentServer.proof:type_name -> holdfast.v1.Proof
-	42, // 67: holdfast.v1.IncidentServer.back:type_name -> google.protobuf.Timestamp
-	42, // 68: holdfast.v1.IncidentVM.down:type_name -> google.protobuf.Timestamp
-	42, // 69: holdfast.v1.IncidentVM.assigned:type_name -> google.protobuf.Timestamp
-	42, // 70: holdfast.v1.IncidentVM.started:type_name -> google.protobuf.Timestamp
-	43, // 71: holdfast.v1.IncidentVM.downtime:type_name -> google.protobuf.Duration
-	12, // 72: holdfast.v1.IncidentVM.recovery:type_name -> holdfast.v1.Recovery
-	3,  // 73: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	43, // 45: holdfast.v1.Alert.since:type_name -> google.protobuf.Timestamp
+	30, // 46: holdfast.v1.Alert.tried:type_name -> holdfast.v1.ProofTry
+	2,  // 47: holdfast.v1.ProofTry.proof:type_name -> holdfast.v1.Proof
+	44, // 48: holdfast.v1.Progress.expected_downtime:type_name -> google.protobuf.Duration
+	44, // 49: holdfast.v1.Progress.estimated_time_to_finish:type_name -> google.protobuf.Duration
+	10, // 50: holdfast.v1.Operation.kind:type_name -> holdfast.v1.OperationKind
+	11, // 51: holdfast.v1.Operation.outcome:type_name -> holdfast.v1.OperationOutcome
+	13, // 52: holdfast.v1.Operation.requested:type_name -> holdfast.v1.Mark
+	43, // 53: holdfast.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	31, // 54: holdfast.v1.Operation.progress:type_name -> holdfast.v1.Progress
+	43, // 55: holdfast.v1.Event.at:type_name -> google.protobuf.Timestamp
+	34, // 56: holdfast.v1.Event.audit:type_name -> holdfast.v1.Audit
+	43, // 57: holdfast.v1.Revocation.issued_until:type_name -> google.protobuf.Timestamp
+	13, // 58: holdfast.v1.Revocation.revoked:type_name -> holdfast.v1.Mark
+	43, // 59: holdfast.v1.Incident.began:type_name -> google.protobuf.Timestamp
+	43, // 60: holdfast.v1.Incident.ended:type_name -> google.protobuf.Timestamp
+	43, // 61: holdfast.v1.Incident.updated:type_name -> google.protobuf.Timestamp
+	37, // 62: holdfast.v1.Incident.servers:type_name -> holdfast.v1.IncidentServer
+	38, // 63: holdfast.v1.Incident.vms:type_name -> holdfast.v1.IncidentVM
+	43, // 64: holdfast.v1.IncidentServer.last_sign:type_name -> google.protobuf.Timestamp
+	43, // 65: holdfast.v1.IncidentServer.suspected:type_name -> google.protobuf.Timestamp
+	43, // 66: holdfast.v1.IncidentServer.lost:type_name -> google.protobuf.Timestamp
+	43, // 67: holdfast.v1.IncidentServer.fenced:type_name -> google.protobuf.Timestamp
+	2,  // 68: holdfast.v1.IncidentServer.proof:type_name -> holdfast.v1.Proof
+	43, // 69: holdfast.v1.IncidentServer.back:type_name -> google.protobuf.Timestamp
+	43, // 70: holdfast.v1.IncidentVM.down:type_name -> google.protobuf.Timestamp
+	43, // 71: holdfast.v1.IncidentVM.assigned:type_name -> google.protobuf.Timestamp
+	43, // 72: holdfast.v1.IncidentVM.started:type_name -> google.protobuf.Timestamp
+	44, // 73: holdfast.v1.IncidentVM.downtime:type_name -> google.protobuf.Duration
+	12, // 74: holdfast.v1.IncidentVM.recovery:type_name -> holdfast.v1.Recovery
+	3,  // 75: holdfast.v1.Roster.StandingEntry.value:type_name -> holdfast.v1.Standing
+	76, // [76:76] is the sub-list for method output_type
+	76, // [76:76] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_types_proto_init() }
@@ -4161,7 +4242,7 @@ func file_holdfast_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_types_proto_rawDesc), len(file_holdfast_v1_types_proto_rawDesc)),
 			NumEnums:      13,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
