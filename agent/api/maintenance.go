@@ -50,6 +50,14 @@ func plannedMove(snap *pool.Snapshot, l plan.Leave, expected time.Duration) *pb.
 	return m
 }
 
+// sameEvacuation refuses to empty a server by another plan than the one that was shown; want is 0 for any.
+func (s *Server) sameEvacuation(snap *pool.Snapshot, id pool.ServerID, restartUnmovable bool, want int64) error {
+	if want == 0 {
+		return nil
+	}
+	return stillThatPlan(want, plan.PreviewMaintenance(snap, id, restartUnmovable, s.cfg.Clock.Wall()).Revision)
+}
+
 // stillThatPlan refuses a request for a plan that is another by now.
 func stillThatPlan(want, have int64) error {
 	if want == have {
@@ -86,10 +94,8 @@ func (s *Server) EnterMaintenance(ctx context.Context, r *pb.EnterMaintenanceReq
 			srv.RestartUnmovable = true
 			return pool.Change{Servers: []pool.Server{srv}}, nil
 		}
-		if want := r.GetPlanRevision(); want != 0 {
-			if err := stillThatPlan(want, plan.PreviewMaintenance(snap, srv.ID, r.GetRestartUnmovable(), s.cfg.Clock.Wall()).Revision); err != nil {
-				return pool.Change{}, err
-			}
+		if err := s.sameEvacuation(snap, srv.ID, r.GetRestartUnmovable(), r.GetPlanRevision()); err != nil {
+			return pool.Change{}, err
 		}
 		if !srv.Maintenance {
 			srv.MaintenanceMark = m

@@ -302,3 +302,20 @@ func TestAPlanOfTheEndOfMaintenanceSaysWhoComesAndWhoDoesNotAndWhy(t *testing.T)
 		t.Errorf("a server that is not there: %v", err)
 	}
 }
+
+func TestAShutdownOrARemovalByAnotherPlanThanTheOneShownIsRefused(t *testing.T) {
+	b := newBench(t)
+	b.hold("web", "srv-1")
+	plan, err := b.PlanMaintenance(as(t), &pb.PlanMaintenanceRequest{Server: "srv-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := b.pool.Snapshot()
+	_, err = b.ShutdownServer(as(t), &pb.ShutdownServerRequest{Server: "srv-1", Evacuate: true, PlanRevision: plan.GetPlanRevision() + 1})
+	b.wantRefusal(t, before, err, "PLAN_CHANGED")
+	_, err = b.RemoveServer(as(t), &pb.RemoveServerRequest{Server: "srv-1", Evacuate: true, PlanRevision: plan.GetPlanRevision() + 1})
+	b.wantRefusal(t, before, err, "PLAN_CHANGED")
+	if _, err = b.RemoveServer(as(t), &pb.RemoveServerRequest{Server: "srv-1", Evacuate: true, PlanRevision: plan.GetPlanRevision()}); err != nil {
+		t.Errorf("the plan as shown: %v", err)
+	}
+}

@@ -33,6 +33,9 @@ func (s *Server) ShutdownServer(ctx context.Context, r *pb.ShutdownServerRequest
 		if err := mayLose(snap, srv.ID, r.GetEvacuate(), word(r.GetReboot())+" "+r.GetServer()); err != nil {
 			return pool.Change{}, err
 		}
+		if err := s.sameEvacuation(snap, srv.ID, false, r.GetPlanRevision()); err != nil {
+			return pool.Change{}, err
+		}
 		srv.ShuttingDown = true
 		srv.Shutdown = pool.Shutdown{Policy: pool.ShutdownStop, Reboot: r.GetReboot(), BootID: member.BootID, ByPool: true, Mark: m}
 		if r.GetEvacuate() {
@@ -102,6 +105,9 @@ func (s *Server) removeAfterEvacuation(ctx context.Context, r *pb.RemoveServerRe
 		if was, running := runningOn(snap, srv.ID, pool.OperationRemoveServer); running {
 			op.ID = was.ID
 			return pool.Change{}, nil
+		}
+		if err := s.sameEvacuation(snap, srv.ID, r.GetRestartUnmovable(), r.GetPlanRevision()); err != nil {
+			return pool.Change{}, err
 		}
 		srv.Removing, srv.RestartUnmovable = true, r.GetRestartUnmovable()
 		op.Progress.ItemsTotal = len(claimsOn(snap, srv.ID))

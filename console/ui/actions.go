@@ -42,7 +42,7 @@ func vmActions() []*action {
 			},
 			holds: func(v *feed.View, id string) bool { return v.VM(id).GetVm().GetHa() },
 			about: func(m *Model, ids []string) lines {
-				return m.sentences(plural(len(ids), "VM")+" will be started elsewhere when their server fails.", poolHALine(m))
+				return m.sentences(plural(len(ids), "VM")+" will be started elsewhere when "+map[bool]string{true: "its", false: "their"}[len(ids) == 1]+" server fails.", poolHALine(m))
 			},
 		},
 		{
@@ -211,22 +211,6 @@ func serverActions() []*action {
 			holds:   func(v *feed.View, id string) bool { return serverIs(v.Server(id), pb.ServerState_SERVER_STATE_FENCED) },
 			about:   confirmFencedText,
 			command: func(ids []string, _ inputs) string { return "holdfast confirm-fenced " + ids[0] },
-		},
-		{
-			name: "remove-server", title: "REMOVE SERVER", kind: serverKind, weigh: always(named),
-			refuse: func(m *Model, id string) string {
-				if n := m.shown().Server(id).GetVms(); n > 0 {
-					return fmt.Sprintf("it carries %s: they must leave first", plural(int(n), "VM"))
-				}
-				return ""
-			},
-			request: func(_ *Model, id string, in inputs, rid string) proto.Message {
-				return &pb.RemoveServerRequest{Server: id, Why: in.why, RequestId: rid}
-			},
-			holds: func(v *feed.View, id string) bool { return v.Server(id) == nil },
-			about: func(m *Model, _ []string) lines {
-				return m.sentences("It leaves the pool for good and must join anew to come back.")
-			},
 		},
 	}
 }

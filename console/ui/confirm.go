@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-ha/holdfast/console/feed"
 )
@@ -171,7 +172,15 @@ func (c *confirm) draw(m *Model, r region) {
 	r.cut(0, r.h-1, r.w-cells(c.buttonText())-14, dimUnless(missing != "", bad), missing)
 }
 
-func (c *confirm) buttonText() string { return "[" + firstWord(c.act.title) + "]" }
+// buttonText is the action's title without the word that leads over to its subject, or its first word if that is long.
+func (c *confirm) buttonText() string {
+	const most = 20
+	s := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(c.act.title, " for"), " of"), ":")
+	if cells(s) > most {
+		s = firstWord(s)
+	}
+	return "[" + s + "]"
+}
 
 func (c *confirm) buttons(_ *Model, r region, y int, missing string) {
 	act := c.buttonText()
@@ -331,6 +340,9 @@ func (c *confirm) act1(m *Model) {
 		n++
 	}
 	m.close()
+	if p, ok := c.plan.(*evacuation); ok && n == 1 {
+		m.open(newLeavingPage(m, c.heading(m), p))
+	}
 	if l := m.list(); l.kind == c.act.kind {
 		clear(l.marks)
 	}

@@ -12,7 +12,11 @@ import (
 
 // detail is everything known about one thing, for the side column and the full page.
 func (m *Model) detail(k *kind, id string) lines {
-	l := m.detailOf(k, id)
+	return m.asItWas(m.detailOf(k, id))
+}
+
+// asItWas says above lines when they were true, if that is not now.
+func (m *Model) asItWas(l lines) lines {
 	if m.stale() && !m.link.Heard.IsZero() {
 		return append(lines{[]piece{{alarm, " as it was at " + m.link.Heard.Format(time.TimeOnly) + " "}}}, l...)
 	}
@@ -151,6 +155,9 @@ func (m *Model) serverDetail(s *pb.ServerView) lines {
 	d, member := s.GetServer(), s.GetMember()
 	id := d.GetId()
 	l.row(piece{title, id + "  "}, piece{serverTone(s), m.serverState(s) + map[bool]string{true: ", leader"}[s.GetLeader()]})
+	if serverIs(s, pb.ServerState_SERVER_STATE_MAINTENANCE) {
+		l.add(good, "safe to power off")
+	}
 	if s.GetReason() != "" {
 		l.add(bad, s.GetReason())
 	}
@@ -270,36 +277,11 @@ func (m *Model) operationDetail(o *pb.Operation) lines {
 	if o.GetKind() == pb.OperationKind_OPERATION_KIND_FAILOVER {
 		l = append(l, m.failoverAt(o.GetServer(), o.GetRequested().GetAt().AsTime()).lines(m)...)
 	}
-	l = append(l, m.parts(o)...)
+	if emptiesServer(o) {
+		l.gap()
+		l = append(l, m.leavingLines(o.GetServer(), o, nil)...)
+	}
 	return append(l, m.history(func(e *pb.Event) bool { return e.GetOperation() == o.GetId() })...)
-}
-
-// parts are the operations that belong to this one: of an evacuation the moves of its VMs, as they come alive.
-func (m *Model) parts(o *pb.Operation) lines {
-	var l lines
-	ended, moving := 0, 0
-	for _, p := range m.shown().Operations {
-		if p.GetParent() != o.GetId() {
-			continue
-		}
-		state := word(p.GetOutcome())
-		switch _, _, begun := percent(p.GetProgress()); {
-		case p.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING:
-			ended++
-		case begun:
-			moving++
-			state = "moving"
-		default:
-			state = dashIf(p.GetPhase(), state)
-		}
-		l.row(piece{plain, pad(subject(p), 16)}, piece{plain, pad(dash(p.GetServer()), 10)}, piece{outcomeTone(p.GetOutcome()), pad(state, 9)},
-			piece{bar, pad(m.bar(p, 12), 19)}, piece{dim, joinParts(attemptText(p), paceText(p), p.GetError())})
-	}
-	if len(l) == 0 {
-		return nil
-	}
-	return append(lines{nil, []piece{{title, fmt.Sprintf("VMS  %d of %d, %d moving, %s", ended, len(l), moving, stopwatch(m.took(o)))}},
-		[]piece{{dim, pad("VM", 16) + pad("TO", 10) + pad("STATE", 9)}}}, l...)
 }
 
 // pad fills s to w cells and one more.

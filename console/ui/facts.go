@@ -232,6 +232,8 @@ func (m *Model) serverNote(s *pb.ServerView) string {
 		return p.sentence()
 	}
 	switch {
+	case serverIs(s, pb.ServerState_SERVER_STATE_MAINTENANCE):
+		return "safe to power off; " + s.GetReason()
 	case s.GetReason() != "":
 		return s.GetReason()
 	case serverIs(s, pb.ServerState_SERVER_STATE_FENCED) && s.GetFence() != nil:

@@ -140,6 +140,7 @@ func (m *Model) replied(r Reply) {
 		m.say(bad, "outcome unknown: %s. It is looked for and not sent again", what)
 	default:
 		m.pending = slices.Delete(m.pending, i, i+1)
+		m.dialogs = slices.DeleteFunc(m.dialogs, func(d dialog) bool { return follows(d, p.target) })
 		m.refused(what, r.Err)
 	}
 }

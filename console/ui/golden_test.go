@@ -55,6 +55,8 @@ var goldenScenes = []struct {
 	{"migrate", func(b *bench) { b.line("migrate web-01") }},
 	{"migrate-many", func(b *bench) { b.line("migrate web-01 db-main web-03") }},
 	{"maintenance", func(b *bench) { b.line("maintenance enter hv-02") }},
+	{"shutdown", func(b *bench) { b.line("shutdown hv-02") }},
+	{"remove-server", func(b *bench) { b.line("remove-server hv-02") }},
 	{"maintenance-exit", func(b *bench) { b.delta(evacuating()); b.line("maintenance exit hv-02") }},
 	{"what-if", func(b *bench) { b.line("plan lose hv-01") }},
 	{"refused", func(b *bench) { b.line("start web-01") }},
@@ -82,6 +84,19 @@ var goldenScenes = []struct {
 	{"evacuating", func(b *bench) { b.delta(evacuating()); b.press("2", "g") }},
 	{"evacuating-vms", func(b *bench) { b.delta(evacuating()); b.press("3") }},
 	{"evacuation", func(b *bench) { b.delta(evacuating()); b.line("operation show op-9") }},
+	{"evacuation-begun", func(b *bench) {
+		startEvacuation(b)
+	}},
+	{"evacuation-alive", func(b *bench) { startEvacuation(b); b.delta(evacuating()) }},
+	{"evacuation-blocked", func(b *bench) { startEvacuation(b); b.delta(evacuating()); b.delta(blocked()) }},
+	{"evacuation-ended", func(b *bench) { startEvacuation(b); b.delta(evacuating()); b.delta(emptied()) }},
+	{"resync", func(b *bench) {
+		b.press("3")
+		b.link.Open, b.link.Lost = false, b.now
+		b.pass(12e9, false)
+		b.link.Open, b.link.Synced = true, false
+		b.pass(1e9, true)
+	}},
 	{"leader-change", func(b *bench) {
 		for _, leader := range []string{"", "hv-01"} {
 			p := fakepool.Troubled().GetPool()
@@ -132,6 +147,46 @@ func fencedNow() *pb.Delta {
 	lost.Fence = &pb.Fence{Server: "hv-06", Session: 4711, Proof: pb.Proof_PROOF_GUARD, At: timestamppb.New(fakepool.Now.Add(-9 * time.Second)), By: "leader hv-03",
 		Evidence: "guard armed, lease gone for 0.6 s"}
 	return &pb.Delta{Servers: []*pb.ServerView{lost}, OperationsRemoved: []string{"op-1"}}
+}
+
+// startEvacuation confirms the maintenance of hv-02.
+func startEvacuation(b *bench) {
+	gpu := fakepool.Troubled().GetVms()[4]
+	gpu.Vm.Id, gpu.Vm.MemoryBytes = "gpu-1", 32<<30
+	b.delta(&pb.Delta{Vms: []*pb.VMView{gpu}})
+	b.line("maintenance enter hv-02")
+	b.press("tab")
+	b.write("new power supply")
+	b.press("enter")
+	b.write("hv-02")
+	b.press("enter", "tab", "enter")
+	last := b.sent[len(b.sent)-1]
+	b.reduce(Reply{Session: b.m.sessionNo, At: b.now, ID: last.ID, Message: &pb.EnterMaintenanceResponse{Operation: &pb.Operation{Id: "op-9"}}})
+}
+
+// blocked has nothing left to move off hv-02 but what cannot leave.
+func blocked() *pb.Delta {
+	d := evacuating()
+	s, ops := d.GetServers()[0], d.GetOperations()
+	s.States = []pb.ServerState{pb.ServerState_SERVER_STATE_UP, pb.ServerState_SERVER_STATE_BLOCKED}
+	s.Reason = "in maintenance by operator kim: new power supply with 2 VMs left: gpu-1 stays: host device attached; web-02 waits: no server has 8 GiB free"
+	ops[1].Outcome, ops[1].Finished = pb.OperationOutcome_OPERATION_OUTCOME_DONE, timestamppb.New(fakepool.Now)
+	d.GetVms()[0].Status, d.GetVms()[0].Claim.Server = pb.VMStatus_VM_STATUS_RUNNING, "hv-05"
+	return d
+}
+
+// emptied has hv-02 in maintenance and empty.
+func emptied() *pb.Delta {
+	d := blocked()
+	s, ops := d.GetServers()[0], d.GetOperations()
+	s.States = []pb.ServerState{pb.ServerState_SERVER_STATE_UP, pb.ServerState_SERVER_STATE_MAINTENANCE}
+	s.Reason = "in maintenance by operator kim: new power supply"
+	ops[0].Outcome, ops[0].Finished, ops[0].Progress.ItemsDone = pb.OperationOutcome_OPERATION_OUTCOME_DONE, timestamppb.New(fakepool.Now), 9
+	stopped, moved := fakepool.Troubled().GetVms()[5], fakepool.Troubled().GetVms()[4]
+	stopped.Status, stopped.Claim.Server = pb.VMStatus_VM_STATUS_STOPPED, ""
+	moved.Vm.Id, moved.Claim.Server = "gpu-1", "hv-04"
+	d.Vms = append(d.Vms, stopped, moved)
+	return d
 }
 
 // evacuating has hv-02 emptied for maintenance: four of nine VMs have gone, web-01 is on its way.
@@ -189,13 +244,12 @@ func TestColoursComeFromTheTheme(t *testing.T) {
 }
 
 func TestNoColourMeansNoEscapeSequenceAtAll(t *testing.T) {
-	b := newBench(t, fakepool.Troubled(), 80, 24)
 	for _, s := range goldenScenes {
+		b := newBench(t, fakepool.Troubled(), 80, 24)
 		s.do(b)
 		if strings.Contains(b.m.View(), "\x1b") {
 			t.Errorf("%s: an escape sequence in spite of NO_COLOR", s.name)
 		}
-		b.m.dialogs, b.m.prompt = nil, nil
 	}
 }
 

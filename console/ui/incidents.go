@@ -108,7 +108,8 @@ func awayText(d time.Duration) string {
 // incidentsKept bounds the records that are asked for.
 const incidentsKept = 200
 
-// askIncidents asks for the records while they are on the screen, or a server is lost, and the pool has changed since.
+// askIncidents asks for the records while they are on the screen, or a server is lost, and the pool has changed since, or
+// shows more than they tell: the leader writes them after it has done what they tell of.
 func (m *Model) askIncidents() {
 	k := &m.incidents
 	wanted := m.screen == incidents || slices.ContainsFunc(m.view.Servers, func(s *pb.ServerView) bool {
@@ -118,7 +119,7 @@ func (m *Model) askIncidents() {
 		_, is := d.(*incidentPage)
 		wanted = wanted || is
 	}
-	if !wanted || k.asked || k.revision == m.view.Revision || !k.at.IsZero() && m.now.Sub(k.at) < incidentsEvery {
+	if !wanted || k.asked || !k.at.IsZero() && m.now.Sub(k.at) < incidentsEvery || k.revision == m.view.Revision && !m.recordsBehind() {
 		return
 	}
 	k.asked, k.at, k.revision = true, m.now, m.view.Revision
@@ -132,6 +133,39 @@ func (m *Model) askIncidents() {
 
 // incidentsEvery bounds how often the records are asked for while things change.
 const incidentsEvery = time.Second
+
+// recordsBehind reports whether the pool shows what its records of outages do not tell yet: a VM that runs again, or a
+// server that was lost lately.
+func (m *Model) recordsBehind() bool {
+	if m.incidents.value == nil || !m.link.Changeable(m.now) {
+		return false
+	}
+	known := map[string]bool{}
+	for _, i := range m.incidents.value {
+		for _, s := range i.GetServers() {
+			known[s.GetServer()] = known[s.GetServer()] || s.GetBack() == nil
+		}
+		if i.GetEnded() != nil {
+			continue
+		}
+		for _, r := range i.GetVms() {
+			v := m.view.VM(r.GetVm())
+			if r.GetRecovery() == pb.Recovery_RECOVERY_UNSPECIFIED && v.GetStatus() == isRunning && v.GetClaim().GetEpoch() > r.GetEpoch() {
+				return true
+			}
+		}
+	}
+	for _, s := range m.view.Servers {
+		id := s.GetServer().GetId()
+		if serverIs(s, pb.ServerState_SERVER_STATE_FENCED) && !known[id] && m.now.Sub(s.GetFence().GetAt().AsTime()) < recordsLate {
+			return true
+		}
+	}
+	return false
+}
+
+// recordsLate is how long after a fencing its record may come: the leader writes it within seconds, once VMs are recovered.
+const recordsLate = 30 * time.Second
 
 // learnIncidents takes the records.
 func (m *Model) learnIncidents(a Answer) {

@@ -14,23 +14,25 @@ import (
 type viewOf = feed.View
 
 func maintenanceActions() []*action {
-	leave := func(ids []string) planning { return &evacuation{server: ids[0]} }
+	const downWith = "Its VMs leave first. Those that cannot leave are shut down with it."
 	shutdown := func(name, heading string, reboot bool) *action {
 		return &action{
-			name: name, title: heading, kind: serverKind, weigh: always(named), plan: leave,
+			name: name, title: heading, kind: serverKind, weigh: always(named),
+			plan:   func(ids []string) planning { return &evacuation{server: ids[0], note: downWith, fixed: true} },
 			refuse: notUp,
 			request: func(_ *Model, id string, in inputs, rid string) proto.Message {
-				return &pb.ShutdownServerRequest{Server: id, Evacuate: true, Reboot: reboot, RequestId: rid, Why: in.why}
+				return &pb.ShutdownServerRequest{Server: id, Evacuate: true, Reboot: reboot, PlanRevision: in.plan, RequestId: rid, Why: in.why}
 			},
 			about: func(m *Model, _ []string) lines {
-				return m.sentences("Its VMs leave first. Those that cannot leave are shut down with it.")
+				return m.sentences(downWith)
 			},
 			command: func(ids []string, in inputs) string { return commandWhy("holdfast "+name+" "+ids[0]+" --evacuate", in) },
 		}
 	}
 	return []*action{
 		{
-			name: "maintenance enter", title: "Maintenance of", key: "M", kind: serverKind, weigh: always(reasoned), plan: leave,
+			name: "maintenance enter", title: "Maintenance of", key: "M", kind: serverKind, weigh: always(reasoned),
+			plan: func(ids []string) planning { return &evacuation{server: ids[0]} },
 			refuse: func(m *Model, id string) string {
 				if m.shown().Server(id).GetServer().GetMaintenance() {
 					return "it is in maintenance already"
@@ -73,8 +75,36 @@ func maintenanceActions() []*action {
 		},
 		shutdown("shutdown", "SHUT DOWN", false),
 		shutdown("reboot", "REBOOT", true),
+		{
+			name: "remove-server", title: "REMOVE SERVER", kind: serverKind, weigh: always(named),
+			plan: func(ids []string) planning { return &evacuation{server: ids[0], note: leavesForGood} },
+			refuse: func(m *Model, id string) string {
+				if n := m.shown().Server(id).GetVms(); n > 0 && !serverIs(m.shown().Server(id), pb.ServerState_SERVER_STATE_UP) {
+					return fmt.Sprintf("it is %s and carries %s, which cannot leave", serverWords(m.shown().Server(id)), plural(int(n), "VM"))
+				}
+				return ""
+			},
+			request: func(m *Model, id string, in inputs, rid string) proto.Message {
+				if m.shown().Server(id).GetVms() == 0 {
+					return &pb.RemoveServerRequest{Server: id, Why: in.why, RequestId: rid} // at once, whether it is up or not
+				}
+				return &pb.RemoveServerRequest{Server: id, Evacuate: true, RestartUnmovable: in.option, PlanRevision: in.plan, Why: in.why, RequestId: rid}
+			},
+			holds: func(v *viewOf, id string) bool { return v.Server(id) == nil },
+			about: func(m *Model, _ []string) lines { return m.sentences(leavesForGood) },
+			command: func(ids []string, in inputs) string {
+				s := "holdfast remove-server " + ids[0] + " --evacuate"
+				if in.option {
+					s += " --restart"
+				}
+				return commandWhy(s, in)
+			},
+		},
 	}
 }
+
+// leavesForGood is what the removal of a server means.
+const leavesForGood = "It leaves the pool for good and must join anew to come back. Its VMs leave first."
 
 func notUp(m *Model, id string) string {
 	if !serverIs(m.shown().Server(id), pb.ServerState_SERVER_STATE_UP) {
@@ -86,6 +116,9 @@ func notUp(m *Model, id string) string {
 // evacuation is the pool's plan for emptying a server.
 type evacuation struct {
 	server string
+	// note is what it means besides; fixed: the API offers no choice for what cannot move.
+	note   string
+	fixed  bool
 	reply  *pb.PlanMaintenanceResponse
 	option bool
 }
@@ -128,7 +161,7 @@ func (p *evacuation) weigh() weight {
 
 // choice is offered where it would make a difference.
 func (p *evacuation) choice() string {
-	if p.reply == nil || !p.option && p.count(pb.LeaveBy_LEAVE_BY_STAYS) == 0 {
+	if p.reply == nil || p.fixed || !p.option && p.count(pb.LeaveBy_LEAVE_BY_STAYS) == 0 {
 		return ""
 	}
 	return "stop VMs that cannot move live, and start them elsewhere"
@@ -141,6 +174,9 @@ func (p *evacuation) choose(string) (string, int64) { return "", p.reply.GetPlan
 func (p *evacuation) lines(m *Model) lines {
 	var l lines
 	r := p.reply
+	if p.note != "" {
+		l.add(plain, p.note)
+	}
 	var parts []string
 	for _, c := range []struct {
 		how  pb.LeaveBy

@@ -123,9 +123,14 @@ func checkDialog(t *testing.T, b *bench, title string, lines []string) {
 	case "Maintenance":
 		b.line("maintenance enter srv-1")
 		columns = "# VM MEM HOW TO NOTE"
+		if strings.HasSuffix(title, "under way") {
+			b.m.open(newLeavingPage(b.m, "Maintenance of srv-1 in pool", &evacuation{server: "srv-1"}))
+			columns = "# VM TO STATE"
+		}
 	case "End":
 		b.m.view.Servers[0].Server.Maintenance = true
 		b.line("maintenance exit srv-1")
+		columns = "VM MEM FROM COMES WHY"
 	case "WHY:":
 		b.press("3", "e")
 	case "ACTIONS":

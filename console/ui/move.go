@@ -304,7 +304,7 @@ func (m *Model) learnPlaces(a Answer) {
 // cancelAction ends an operation early. What it has done already stays done.
 func cancelAction() *action {
 	return &action{
-		name: "operation cancel", title: "Cancel", key: "X", kind: operationKind, weigh: always(light),
+		name: "operation cancel", title: "Cancel operation", key: "X", kind: operationKind, weigh: always(light),
 		refuse: func(m *Model, id string) string {
 			if o := m.operation(m.shown(), id); o.GetOutcome() != pb.OperationOutcome_OPERATION_OUTCOME_RUNNING {
 				return "it has ended: " + word(o.GetOutcome())

@@ -236,6 +236,9 @@ func (p *Plain) answer(d *confirm, line string) {
 				p.say("not done: %s", dashIf(d.missing(p.m), dashIf(d.refusal, "it has changed; read it again")))
 				p.m.close()
 			}
+			if _, live := p.m.top().(*leavingPage); live {
+				p.m.close() // its events are said one by one
+			}
 			return
 		}
 		p.m.close()

@@ -358,6 +358,37 @@ func TestIncidentsAreAskedForWhileTheyAreShownAndFollowThePool(t *testing.T) {
 	}
 }
 
+// TestTheBannerOfAFailoverDoesNotWaitForAnotherChangeOfThePool: the record of a restart comes after the restart, when the
+// pool is at rest.
+func TestTheBannerOfAFailoverDoesNotWaitForAnotherChangeOfThePool(t *testing.T) {
+	b := newBench(t, fakepool.Troubled(), 120, 40)
+	record := fakepool.Incident()
+	row := record.GetVms()[0]
+	told := proto.Clone(row)
+	row.Recovery, row.Started, row.Downtime = pb.Recovery_RECOVERY_UNSPECIFIED, nil, nil
+	asked := 0
+	b.replies["ListIncidents"] = func(proto.Message) (proto.Message, error) {
+		asked++
+		return &pb.ListIncidentsResponse{Incidents: []*pb.Incident{record}}, nil
+	}
+	d := fencedNow()
+	v := fakepool.Troubled().GetVms()[7]
+	v.Status, v.Claim.Epoch = pb.VMStatus_VM_STATUS_RUNNING, row.GetEpoch()+1
+	d.Vms = append(d.Vms, v)
+	b.delta(d)
+	b.pass(2*time.Second, true)
+	b.sees("0 of 2 restarted")
+	record = fakepool.Incident()
+	record.GetVms()[0], _ = told.(*pb.IncidentVM)
+	b.pass(2*time.Second, true)
+	b.sees("1 of 2 restarted")
+	before := asked
+	b.pass(5*time.Second, true)
+	if asked != before {
+		t.Errorf("asked %d times more although the record tells what the pool shows", asked-before)
+	}
+}
+
 func TestDetailsOfAVMTellItsDefinitionDisksPlacesAndHistory(t *testing.T) {
 	b := newBench(t, fakepool.Troubled(), 120, 40)
 	b.line("vm show web-02")

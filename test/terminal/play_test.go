@@ -30,3 +30,36 @@ func TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool(t *testing.T) {
 	b.press("5")
 	b.sees("inbound lock", "maintenance")
 }
+
+// TestAServerIsEvacuatedAndFilledAgainOnTheRealTerminal goes by what the screens say alone: the preview, the same table come
+// alive, its end, and the preview of the way home.
+func TestAServerIsEvacuatedAndFilledAgainOnTheRealTerminal(t *testing.T) {
+	t.Parallel()
+	demo, err := StartDemo(t.Context(), t.TempDir(), "testdata/evacuation.scenario")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := demo.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b := open(t, demo.Address(), 100, 30)
+	b.sees("* live", "running 3")
+	b.press("2", "g", "M")
+	b.sees("Maintenance of srv-1", "2 VMs: 2 move live", "PREVIEW, nothing has started")
+	b.press("new disks", "enter", "tab", "enter")
+	b.sees("Maintenance of srv-1", "under way", "moving")
+	b.sees("2 of 2", "srv-1 in maintenance, safe to power off")
+	b.press("esc")
+	b.row("srv-1", "maintenance", "safe to")
+	b.press("M")
+	b.sees("End maintenance of srv-1", "2 VMs come back, live", "db goes home to srv-1", "by local: new disks")
+	b.press("tab", "enter")
+	b.row("srv-1", "up ", "  2 ")
+	b.press("3")
+	b.row("db", "srv-1    running")
+	b.row("web", "srv-1    running")
+	b.press("q")
+	b.ends(0)
+}

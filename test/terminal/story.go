@@ -20,7 +20,7 @@ import (
 //	type TEXT            a text as it is
 //	wait TEXT            until the screen shows it
 //	gone TEXT            until the screen does not show it any more
-//	row NAME TEXT        until the line of NAME shows it
+//	row NAME TEXT        until the line of NAME shows it, blanks apart
 //	tell STATEMENT       in the words of the scenario language
 //	frame NAME           keep the screen as text
 //	picture NAME         keep the screen as SVG and PNG
@@ -154,10 +154,13 @@ func (p *player) do(life, ctx context.Context, st step) error {
 	case "gone":
 		return p.term.WaitFor(ctx, "the end of "+st.rest, func(s string) bool { return !strings.Contains(s, st.rest) })
 	case "row":
-		name, want, _ := strings.Cut(st.rest, " ")
+		name, want, ok := strings.Cut(st.rest, " ")
+		if !ok {
+			return fmt.Errorf("row NAME TEXT")
+		}
 		return p.term.WaitFor(ctx, st.rest, func(s string) bool {
 			for line := range strings.SplitSeq(s, "\n") {
-				if strings.Contains(line, " "+name+" ") && strings.Contains(line, want) {
+				if strings.Contains(line, " "+name+" ") && strings.Contains(strings.Join(strings.Fields(line), " "), want) {
 					return true
 				}
 			}

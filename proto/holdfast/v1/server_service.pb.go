@@ -653,8 +653,10 @@ type RemoveServerRequest struct {
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// VMs that cannot migrate live are stopped there and started elsewhere.
 	RestartUnmovable bool `protobuf:"varint,5,opt,name=restart_unmovable,json=restartUnmovable,proto3" json:"restart_unmovable,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// With `evacuate`: from PlanMaintenance; 0 for whatever the plan is.
+	PlanRevision  int64 `protobuf:"varint,6,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RemoveServerRequest) Reset() {
@@ -720,6 +722,13 @@ func (x *RemoveServerRequest) GetRestartUnmovable() bool {
 		return x.RestartUnmovable
 	}
 	return false
+}
+
+func (x *RemoveServerRequest) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
 }
 
 type RemoveServerResponse struct {
@@ -1647,9 +1656,11 @@ type ShutdownServerRequest struct {
 	// Its VMs leave first.
 	Evacuate bool `protobuf:"varint,2,opt,name=evacuate,proto3" json:"evacuate,omitempty"`
 	// Reboot instead of power off.
-	Reboot        bool   `protobuf:"varint,3,opt,name=reboot,proto3" json:"reboot,omitempty"`
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	Reboot    bool   `protobuf:"varint,3,opt,name=reboot,proto3" json:"reboot,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Why       string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	// With `evacuate`: from PlanMaintenance; 0 for whatever the plan is.
+	PlanRevision  int64 `protobuf:"varint,6,opt,name=plan_revision,json=planRevision,proto3" json:"plan_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1717,6 +1728,13 @@ func (x *ShutdownServerRequest) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *ShutdownServerRequest) GetPlanRevision() int64 {
+	if x != nil {
+		return x.PlanRevision
+	}
+	return 0
 }
 
 type ShutdownServerResponse struct {
@@ -1806,14 +1824,15 @@ const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"G\n" +
 	"\x14UpdateServerResponse\x12/\n" +
-	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\"\xa7\x01\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\"\xcc\x01\n" +
 	"\x13RemoveServerRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1a\n" +
 	"\bevacuate\x18\x03 \x01(\bR\bevacuate\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x12+\n" +
-	"\x11restart_unmovable\x18\x05 \x01(\bR\x10restartUnmovable\"L\n" +
+	"\x11restart_unmovable\x18\x05 \x01(\bR\x10restartUnmovable\x12#\n" +
+	"\rplan_revision\x18\x06 \x01(\x03R\fplanRevision\"L\n" +
 	"\x14RemoveServerResponse\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\"\xa4\x02\n" +
 	"\vPlannedMove\x12\x0e\n" +
@@ -1881,14 +1900,15 @@ const file_holdfast_v1_server_service_proto_rawDesc = "" +
 	"\x17ExitMaintenanceResponse\x12/\n" +
 	"\x06server\x18\x01 \x01(\v2\x17.holdfast.v1.ServerViewR\x06server\x12\x1f\n" +
 	"\vcoming_back\x18\x02 \x03(\tR\n" +
-	"comingBack\"\x94\x01\n" +
+	"comingBack\"\xb9\x01\n" +
 	"\x15ShutdownServerRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1a\n" +
 	"\bevacuate\x18\x02 \x01(\bR\bevacuate\x12\x16\n" +
 	"\x06reboot\x18\x03 \x01(\bR\x06reboot\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x12\x10\n" +
-	"\x03why\x18\x05 \x01(\tR\x03why\"N\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12#\n" +
+	"\rplan_revision\x18\x06 \x01(\x03R\fplanRevision\"N\n" +
 	"\x16ShutdownServerResponse\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation*t\n" +
 	"\aLeaveBy\x12\x18\n" +

@@ -26,14 +26,22 @@ type maintenance of the power supply
 wait power supply
 frame evacuate
 press enter tab enter
-wait evacuating
+wait 1 of 3
+wait moving
 frame evacuating
+wait safe to power off
+frame evacuated
+press esc
 row srv-1 up, maintenance
 press M
-wait End maintenance
+wait COMES
 frame end-maintenance
 press tab enter
 row srv-1 up
+press 3
+row db-main srv-1 running
+row web-01 srv-1 running
+row wiki srv-1 running
 press 1
 size 120 40
 wait N+1
