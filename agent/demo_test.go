@@ -239,6 +239,50 @@ at 3s stop mail
 	}
 }
 
+// TestTheDemoCutsPowerRebootsServersAndSplitsTheNetwork plays what needs a machine besides the agent.
+func TestTheDemoCutsPowerRebootsServersAndSplitsTheNetwork(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "night.scenario")
+	const text = `pool ttl=3s
+server srv-1 memory=8G
+server srv-2 memory=8G fencing=power fence-delay=100ms
+server srv-3 memory=8G
+vm wiki on=srv-1 memory=256M
+vm mail on=srv-2 memory=256M disks=block
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := startDemo(t, "--scenario", file)
+	must := func(words ...string) {
+		t.Helper()
+		if err := b.tell(words...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.until("both VMs run", 30*time.Second, func(vms map[string]*pb.VMView) bool {
+		return runsOn(vms["wiki"], "srv-1") && runsOn(vms["mail"], "srv-2")
+	})
+	if err := b.tell("agent hang srv-1"); err == nil || !strings.Contains(err.Error(), "fence fails") || !strings.Contains(err.Error(), "reboot") {
+		t.Errorf("what the demo cannot play is refused with %v, want what it can", err)
+	}
+
+	must("fence fails srv-2")
+	must("power off srv-2")
+	b.until("mail waits for fencing", 60*time.Second, func(vms map[string]*pb.VMView) bool {
+		return vms["mail"].GetStatus() == pb.VMStatus_VM_STATUS_WAITING && strings.Contains(vms["mail"].GetReason(), "power fencing failed")
+	})
+	must("fence works srv-2")
+	b.until("mail runs elsewhere", 60*time.Second, func(vms map[string]*pb.VMView) bool { return runsOn(vms["mail"], "srv-1", "srv-3") })
+
+	must("reboot srv-1")
+	b.until("wiki has left the server that reboots", 60*time.Second, func(vms map[string]*pb.VMView) bool { return runsOn(vms["wiki"], "srv-2", "srv-3") })
+	b.until("wiki is home again", 90*time.Second, func(vms map[string]*pb.VMView) bool { return runsOn(vms["wiki"], "srv-1") })
+
+	must("cut srv-1 etcd")
+	b.until("wiki runs where etcd is", 60*time.Second, func(vms map[string]*pb.VMView) bool { return runsOn(vms["wiki"], "srv-2", "srv-3") })
+	must("heal all")
+}
+
 // saidAt is when the demo printed that line.
 func (b *demoBed) saidAt(text string) time.Time {
 	b.t.Helper()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	"github.com/holdfast-ha/holdfast/pkg/pki"
@@ -17,131 +18,158 @@ import (
 var operator = pki.Identity{Name: "operator", Role: pki.RoleAdmin}
 
 // handlers carry out operator commands through the API.
-var handlers = map[string]func(*simAgent, context.Context, scenario.Statement) (pool.OperationID, error){
-	"start": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().StartVM(ctx, &pb.StartVMRequest{Vm: st.VM})
+var handlers = map[string]func(context.Context, *api.Server, scenario.Statement) (pool.OperationID, error){
+	"start": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.StartVM(ctx, &pb.StartVMRequest{Vm: st.VM})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"stop": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().StopVM(ctx, &pb.StopVMRequest{Vm: st.VM})
+	"stop": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.StopVM(ctx, &pb.StopVMRequest{Vm: st.VM})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"kill": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().KillVM(ctx, &pb.KillVMRequest{Vm: st.VM})
+	"kill": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.KillVM(ctx, &pb.KillVMRequest{Vm: st.VM})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"restart": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().RestartVM(ctx, &pb.RestartVMRequest{Vm: st.VM})
+	"restart": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.RestartVM(ctx, &pb.RestartVMRequest{Vm: st.VM})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"migrate": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().MigrateVM(ctx, &pb.MigrateVMRequest{Vm: st.VM, Server: st.Server})
+	"migrate": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.MigrateVM(ctx, &pb.MigrateVMRequest{Vm: st.VM, Server: st.Server})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"relocate": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().RelocateVM(ctx, &pb.RelocateVMRequest{Vm: st.VM, Server: st.Server})
+	"relocate": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.RelocateVM(ctx, &pb.RelocateVMRequest{Vm: st.VM, Server: st.Server})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"operation cancel": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().CancelOperation(ctx, &pb.CancelOperationRequest{Operation: st.Operation})
+	"operation cancel": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.CancelOperation(ctx, &pb.CancelOperationRequest{Operation: st.Operation})
 		return pool.OperationID(st.Operation), err
 	},
-	"clear": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().ClearVM(ctx, &pb.ClearVMRequest{Vm: st.VM})
+	"clear": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.ClearVM(ctx, &pb.ClearVMRequest{Vm: st.VM})
 		return "", err
 	},
-	"remove": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().RemoveVM(ctx, &pb.RemoveVMRequest{Vm: st.VM})
+	"remove": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.RemoveVM(ctx, &pb.RemoveVMRequest{Vm: st.VM})
 		return "", err
 	},
-	"add":      (*simAgent).addVM,
-	"set":      (*simAgent).setVM,
-	"set pool": (*simAgent).setPool,
-	"ha on": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		return "", a.setHA(ctx, st.VM, true)
+	"add":      addVM,
+	"set":      setVM,
+	"set pool": setPool,
+	"ha on": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		return "", setHA(ctx, a, st.VM, true)
 	},
-	"ha off": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		return "", a.setHA(ctx, st.VM, false)
+	"ha off": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		return "", setHA(ctx, a, st.VM, false)
 	},
-	"freeze": func(a *simAgent, ctx context.Context, _ scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().SetFreeze(ctx, &pb.SetFreezeRequest{Frozen: true})
+	"freeze": func(ctx context.Context, a *api.Server, _ scenario.Statement) (pool.OperationID, error) {
+		_, err := a.SetFreeze(ctx, &pb.SetFreezeRequest{Frozen: true})
 		return "", err
 	},
-	"unfreeze": func(a *simAgent, ctx context.Context, _ scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().SetFreeze(ctx, &pb.SetFreezeRequest{Frozen: false})
+	"unfreeze": func(ctx context.Context, a *api.Server, _ scenario.Statement) (pool.OperationID, error) {
+		_, err := a.SetFreeze(ctx, &pb.SetFreezeRequest{Frozen: false})
 		return "", err
 	},
-	"inbound-lock on": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().SetInboundLock(ctx, &pb.SetInboundLockRequest{Server: st.Server, On: true})
+	"inbound-lock on": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.SetInboundLock(ctx, &pb.SetInboundLockRequest{Server: st.Server, On: true})
 		return "", err
 	},
-	"inbound-lock off": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().SetInboundLock(ctx, &pb.SetInboundLockRequest{Server: st.Server, On: false})
+	"inbound-lock off": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.SetInboundLock(ctx, &pb.SetInboundLockRequest{Server: st.Server, On: false})
 		return "", err
 	},
-	"confirm-fenced": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().ConfirmFenced(ctx, &pb.ConfirmFencedRequest{Server: st.Server, TypedName: st.Server, Why: "looked at it"})
+	"confirm-fenced": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.ConfirmFenced(ctx, &pb.ConfirmFencedRequest{Server: st.Server, TypedName: st.Server, Why: "looked at it"})
 		return "", err
 	},
-	"maintenance enter": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().EnterMaintenance(ctx, &pb.EnterMaintenanceRequest{Server: st.Server})
+	"maintenance enter": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.EnterMaintenance(ctx, &pb.EnterMaintenanceRequest{Server: st.Server})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	},
-	"maintenance exit": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().ExitMaintenance(ctx, &pb.ExitMaintenanceRequest{Server: st.Server})
+	"maintenance exit": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.ExitMaintenance(ctx, &pb.ExitMaintenanceRequest{Server: st.Server})
 		return "", err
 	},
-	"remove-server": func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().RemoveServer(ctx, &pb.RemoveServerRequest{Server: st.Server})
+	"remove-server": func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.RemoveServer(ctx, &pb.RemoveServerRequest{Server: st.Server})
 		return "", err
 	},
 }
 
-// Do carries out an operator command through the API's handlers.
-func (a *simAgent) Do(ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+// Commanded reports whether Command knows an operator command.
+func Commanded(verb string) bool { return handlers[verb] != nil }
+
+// Command has an agent's API carry out an operator command, and returns the operation that it made, if one.
+func Command(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
 	h, ok := handlers[st.Verb]
 	if !ok {
 		return "", fmt.Errorf("this version has no %s: %w", st.Verb, pool.ErrRefused)
 	}
-	return h(a, rpc.WithIdentity(ctx, operator), st)
+	return h(rpc.WithIdentity(ctx, operator), a, st)
 }
 
-func (a *simAgent) setHA(ctx context.Context, vm string, on bool) error {
+// Do carries out an operator command through the API's handlers.
+func (a *simAgent) Do(ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+	if st.Verb == "add" {
+		return a.addVM(rpc.WithIdentity(ctx, operator), st)
+	}
+	return Command(ctx, a.API(), st)
+}
+
+func setHA(ctx context.Context, a *api.Server, vm string, on bool) error {
 	if vm == "" {
-		_, err := a.API().SetPoolHA(ctx, &pb.SetPoolHARequest{On: on})
+		_, err := a.SetPoolHA(ctx, &pb.SetPoolHARequest{On: on})
 		return err
 	}
-	_, err := a.API().SetVMHA(ctx, &pb.SetVMHARequest{Vms: []string{vm}, On: on})
+	_, err := a.SetVMHA(ctx, &pb.SetVMHARequest{Vms: []string{vm}, On: on})
 	return err
 }
 
 // setVM splits HA, which has a command of its own, from the other settings.
-func (a *simAgent) setVM(ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+func setVM(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
 	set := settings(st.Settings)
 	if ha, ok := set["ha"]; ok {
 		delete(set, "ha")
-		if err := a.setHA(ctx, st.VM, ha == "on"); err != nil || len(set) == 0 {
+		if err := setHA(ctx, a, st.VM, ha == "on"); err != nil || len(set) == 0 {
 			return "", err
 		}
 	}
-	_, err := a.API().UpdateVM(ctx, &pb.UpdateVMRequest{Vm: st.VM, Set: set})
+	_, err := a.UpdateVM(ctx, &pb.UpdateVMRequest{Vm: st.VM, Set: set})
 	return "", err
 }
 
-func (a *simAgent) setPool(ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+func setPool(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
 	set := settings(st.Settings)
 	if ha, ok := set["ha"]; ok {
 		delete(set, "ha")
-		if err := a.setHA(ctx, "", ha == "on"); err != nil || len(set) == 0 {
+		if err := setHA(ctx, a, "", ha == "on"); err != nil || len(set) == 0 {
 			return "", err
 		}
 	}
-	_, err := a.API().UpdatePool(ctx, &pb.UpdatePoolRequest{Set: set})
+	_, err := a.UpdatePool(ctx, &pb.UpdatePoolRequest{Set: set})
 	return "", err
 }
 
-// addVM registers a VM from a definition, says where it was last if the scenario names a server, and starts it.
+// addVM registers a VM as addVM of the API's handlers does, completes it, and starts it.
 func (a *simAgent) addVM(ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
+	if err := registerVM(ctx, a.API(), st); err != nil {
+		return "", err
+	}
+	a.crew.p.complete(st.New)
+	return startNew(ctx, a.API(), st)
+}
+
+// addVM registers a VM from a definition and starts it.
+func addVM(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+	if err := registerVM(ctx, a, st); err != nil {
+		return "", err
+	}
+	return startNew(ctx, a, st)
+}
+
+func registerVM(ctx context.Context, a *api.Server, st scenario.Statement) error {
 	set := settings(st.Settings)
 	for k := range set {
 		if !registered(k) {
@@ -152,15 +180,16 @@ func (a *simAgent) addVM(ctx context.Context, st scenario.Statement) (pool.Opera
 	if st.New.HA {
 		set["ha"] = "on"
 	}
-	vm := st.New.VM
-	if _, err := a.API().RegisterVM(ctx, &pb.RegisterVMRequest{Xml: DomainXML(vm), Set: set}); err != nil {
-		return "", err
-	}
-	a.crew.p.complete(st.New)
+	_, err := a.RegisterVM(ctx, &pb.RegisterVMRequest{Xml: DomainXML(st.New.VM), Set: set})
+	return err
+}
+
+// startNew starts a VM that was just registered, unless it is to be stopped.
+func startNew(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
 	if !st.New.Running {
 		return "", nil
 	}
-	r, err := a.API().StartVM(ctx, &pb.StartVMRequest{Vm: st.VM})
+	r, err := a.StartVM(ctx, &pb.StartVMRequest{Vm: st.VM})
 	return pool.OperationID(r.GetOperation().GetId()), err
 }
 

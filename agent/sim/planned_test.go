@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-ha/holdfast/agent/api"
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
@@ -12,24 +13,24 @@ import (
 
 // What operators ask of a whole server over the API, and scenarios have no statement for.
 func init() {
-	handlers["pool reboot"] = func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().ShutdownServer(ctx, &pb.ShutdownServerRequest{Server: st.Server, Evacuate: true, Reboot: true, RequestId: "reboot " + st.Server})
+	handlers["pool reboot"] = func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.ShutdownServer(ctx, &pb.ShutdownServerRequest{Server: st.Server, Evacuate: true, Reboot: true, RequestId: "reboot " + st.Server})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	}
-	handlers["pool shutdown"] = func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().ShutdownServer(ctx, &pb.ShutdownServerRequest{Server: st.Server})
+	handlers["pool shutdown"] = func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.ShutdownServer(ctx, &pb.ShutdownServerRequest{Server: st.Server})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	}
-	handlers["evacuate and remove"] = func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().RemoveServer(ctx, &pb.RemoveServerRequest{Server: st.Server, Evacuate: true})
+	handlers["evacuate and remove"] = func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.RemoveServer(ctx, &pb.RemoveServerRequest{Server: st.Server, Evacuate: true})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	}
-	handlers["enter and restart"] = func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		r, err := a.API().EnterMaintenance(ctx, &pb.EnterMaintenanceRequest{Server: st.Server, RestartUnmovable: true})
+	handlers["enter and restart"] = func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		r, err := a.EnterMaintenance(ctx, &pb.EnterMaintenanceRequest{Server: st.Server, RestartUnmovable: true})
 		return pool.OperationID(r.GetOperation().GetId()), err
 	}
-	handlers["cancel"] = func(a *simAgent, ctx context.Context, st scenario.Statement) (pool.OperationID, error) {
-		_, err := a.API().CancelOperation(ctx, &pb.CancelOperationRequest{Operation: st.Text})
+	handlers["cancel"] = func(ctx context.Context, a *api.Server, st scenario.Statement) (pool.OperationID, error) {
+		_, err := a.CancelOperation(ctx, &pb.CancelOperationRequest{Operation: st.Text})
 		return pool.OperationID(st.Text), err
 	}
 }

@@ -132,6 +132,18 @@ func harmless(v world.VMSpec) world.VMSpec {
 	return v
 }
 
+// Registration is a simulated server's, with its power switch, or the word that only its watchdog counts.
+func Registration(s world.ServerSpec, address string) pool.Server {
+	reg := pool.Server{ID: pool.ServerID(s.Name), Address: address, HostUUID: world.HostUUID(s.Name)}
+	switch s.Fencing {
+	case world.FencingPower:
+		reg.Fence = []pool.FenceDevice{{Agent: "fence_simulated", Params: map[string]string{"plug": s.Name}, Timeout: 20 * time.Second}}
+	case world.FencingWatchdog:
+		reg.Labels = map[string]string{plan.LabelFenceBy: plan.FenceByWatchdog} // the guard is there to feed it
+	}
+	return reg
+}
+
 // seed writes policy and registrations.
 func (p *Pool) seed() {
 	wall := p.World.Options().Epoch
@@ -139,13 +151,7 @@ func (p *Pool) seed() {
 	cfg.Incarnation = Incarnation
 	ops := []kv.Op{p.Keys.PutConfig(cfg)}
 	for _, s := range p.File.Servers {
-		reg := pool.Server{ID: pool.ServerID(s.Name), Address: s.Name + ":7443", HostUUID: world.HostUUID(s.Name)}
-		if s.Fencing == world.FencingPower {
-			reg.Fence = []pool.FenceDevice{{Agent: "fence_simulated", Params: map[string]string{"plug": s.Name}, Timeout: 20 * time.Second}}
-		}
-		if s.Fencing == world.FencingWatchdog {
-			reg.Labels = map[string]string{plan.LabelFenceBy: plan.FenceByWatchdog} // the guard is there to feed it
-		}
+		reg := Registration(s.ServerSpec, s.Name+":7443")
 		if !p.hasVMs(s.Name) {
 			reg.Maintenance, reg.InboundLock = s.Maintenance, s.InboundLock
 		}

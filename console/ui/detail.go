@@ -158,11 +158,12 @@ func (m *Model) serverDetail(s *pb.ServerView) lines {
 	if serverIs(s, pb.ServerState_SERVER_STATE_MAINTENANCE) {
 		l.add(good, "safe to power off")
 	}
-	if s.GetReason() != "" {
+	waiting := serverIs(s, pb.ServerState_SERVER_STATE_LOST) && !serverIs(s, pb.ServerState_SERVER_STATE_FENCED)
+	if s.GetReason() != "" && (!waiting || len(m.triedProofs(id)) == 0) {
 		l.add(bad, s.GetReason())
 	}
 	l.gap()
-	if serverIs(s, pb.ServerState_SERVER_STATE_LOST) && !serverIs(s, pb.ServerState_SERVER_STATE_FENCED) {
+	if waiting {
 		l = append(l, m.fencingAdvice(s)...)
 	}
 	if f := m.failoverOf(s); f != nil {
@@ -218,17 +219,22 @@ func (m *Model) fencingAdvice(s *pb.ServerView) lines {
 	l.add(alarm, " WAITING FOR FENCING ")
 	l.fact("why", "nobody has proven yet that "+id+" runs no VM of the pool. Restarting one elsewhere now could run it twice, which corrupts its disks.")
 	l.toned("you can", "bring it back; or make sure that it is off and say so: A, confirm-fenced", accent)
-	var tried []*pb.ProofTry
 	for _, a := range m.shown().Pool.GetAlerts() {
-		switch {
-		case a.GetServer() != id:
-		case len(a.GetTried()) > 0:
-			tried = a.GetTried()
-		default:
+		if a.GetServer() == id && len(a.GetTried()) == 0 {
 			l.toned("seen", a.GetText(), bad)
 		}
 	}
-	return append(l, m.triedLines(s, tried)...)
+	return append(l, m.triedLines(s, m.triedProofs(id))...)
+}
+
+// triedProofs are the proofs that were tried for a lost server, as its alert lists them.
+func (m *Model) triedProofs(server string) []*pb.ProofTry {
+	for _, a := range m.shown().Pool.GetAlerts() {
+		if a.GetServer() == server && len(a.GetTried()) > 0 {
+			return a.GetTried()
+		}
+	}
+	return nil
 }
 
 // triedLines are the proofs that were tried for a lost server and why none holds, and each attempt to cut its power, as

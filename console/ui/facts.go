@@ -190,7 +190,7 @@ func (m *Model) vmNote(v *pb.VMView) string {
 	}
 	switch {
 	case v.GetReason() != "":
-		return v.GetReason()
+		return m.index.problems.reason(v)
 	case !v.GetVm().GetHa() && v.GetStatus() != pb.VMStatus_VM_STATUS_STOPPED:
 		return "HA off" + byWhom(m.now, v.GetVm().GetHaMark())
 	case v.GetHome().GetServer() != "" && vmServer(v) != "" && v.GetHome().GetServer() != vmServer(v):

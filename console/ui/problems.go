@@ -24,6 +24,8 @@ type problems struct {
 	// vms are the VMs in a bad state, by name, and alerted those that an alert speaks of.
 	vms     []*pb.VMView
 	alerted map[string]bool
+	// fencing is, by server, the alert that it waits for fencing, which the reasons of its VMs repeat.
+	fencing map[string]string
 }
 
 // count is how many there are.
@@ -45,7 +47,7 @@ func (p *problems) first(n int) []problem {
 			break
 		}
 		if !p.alerted[v.GetVm().GetId()] {
-			out = append(out, vmProblem(v))
+			out = append(out, p.ofVM(v))
 		}
 	}
 	return out
@@ -83,10 +85,13 @@ func (p *problems) collect(v *feed.View) {
 
 // look takes what is said about the pool and its servers.
 func (p *problems) look(v *feed.View) {
-	p.general, p.alerted = nil, map[string]bool{}
+	p.general, p.alerted, p.fencing = nil, map[string]bool{}, map[string]string{}
 	servers := map[string]bool{}
 	for _, a := range v.Pool.GetAlerts() {
 		servers[a.GetServer()], p.alerted[a.GetVm()] = true, true
+		if len(a.GetTried()) > 0 {
+			p.fencing[a.GetServer()] = a.GetText()
+		}
 		p.general = append(p.general, problem{id: "alert " + a.GetId(), server: a.GetServer(), vm: a.GetVm(), text: a.GetText(), since: a.GetSince().AsTime()})
 	}
 	for key, why := range v.Pool.GetCorruptKeys() {
@@ -105,9 +110,18 @@ func (p *problems) look(v *feed.View) {
 	})
 }
 
-func vmProblem(v *pb.VMView) problem {
+func (p *problems) ofVM(v *pb.VMView) problem {
 	id := v.GetVm().GetId()
-	return problem{id: "vm " + id, vm: id, text: withReason(id+" is "+word(v.GetStatus()), v.GetReason()), since: v.GetSince().AsTime()}
+	return problem{id: "vm " + id, vm: id, text: withReason(id+" is "+word(v.GetStatus()), p.reason(v)), since: v.GetSince().AsTime()}
+}
+
+// reason is why a VM is as it is. What the alert of its server tells at length is not told again for each of its VMs.
+func (p *problems) reason(v *pb.VMView) string {
+	text := p.fencing[vmServer(v)]
+	if rest, same := strings.CutPrefix(v.GetReason(), text); same && text != "" {
+		return "fencing " + vmServer(v) + " first" + rest
+	}
+	return v.GetReason()
 }
 
 func withReason(s, reason string) string {

@@ -204,7 +204,34 @@ func TestAnAlarmAndWhatToDoAboutItAreReadWholeAtEverySize(t *testing.T) {
 				t.Errorf("%v: not shown: %s\n%s", size, want, b.screen())
 			}
 		}
+		b.delta(unproven())
+		b.line("server show hv-06")
+		text = strings.Join(strings.Fields(strings.ReplaceAll(b.screen(), "|", " ")), " ")
+		for _, want := range []string{
+			"WAITING FOR FENCING: hv-06 is lost and may still run 1 VM: tried, and no proof: power, watchdog, guard (Enter on it: what to do)",
+			"could run it twice, which corrupts its disks.", "you can bring it back; or make sure that it is off and say so: A, confirm-fenced",
+			"power power fencing failed: fence_ipmilan: exit status 1", "watchdog no watchdog was armed", "guard its guard did not hold web-07 when the session ended",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%v: not shown: %s\n%s", size, want, b.screen())
+			}
+		}
 	}
+}
+
+// TestWhatTheAlertOfAServerTellsIsNotToldForEachOfItsVMs: with many VMs the list of problems would be one text many times.
+func TestWhatTheAlertOfAServerTellsIsNotToldForEachOfItsVMs(t *testing.T) {
+	b := newBench(t, fakepool.Troubled(), 120, 40)
+	d := unproven()
+	v := fakepool.Troubled().GetVms()[4]
+	v.Vm.Id, v.Claim.Server, v.Status = "web-07", "hv-06", pb.VMStatus_VM_STATUS_WAITING
+	v.Reason = d.GetPool().GetAlerts()[2].GetText() + "; besides, no server could take it"
+	d.Vms = append(d.Vms, v)
+	b.delta(d)
+	b.press("3", "/")
+	b.write("web-07")
+	b.press("enter", "z")
+	b.sees("fencing hv-06 first; besides, no server")
 }
 
 func TestHAOffIsLoudOnEveryScreen(t *testing.T) {

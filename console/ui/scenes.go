@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,7 +114,17 @@ func (m *Model) lostBanner(s *pb.ServerView, c *pb.PoolConfig) (banner, bool) {
 	if !c.GetHa() {
 		return banner{tone: alarm, text: id + " lost - HA IS OFF - nothing will be restarted"}, true
 	}
-	return banner{alarm, "WAITING FOR FENCING: " + withReason(id+" is lost and may still run "+plural(int(s.GetVms()), "VM"), s.GetReason()), "(Enter on it: what to do)"}, true
+	reason := s.GetReason()
+	if tried := m.triedProofs(id); len(tried) > 0 {
+		var proofs []string
+		for _, t := range tried {
+			if w := word(t.GetProof()); !slices.Contains(proofs, w) {
+				proofs = append(proofs, w)
+			}
+		}
+		reason = "tried, and no proof: " + strings.Join(proofs, ", ")
+	}
+	return banner{alarm, "WAITING FOR FENCING: " + withReason(id+" is lost and may still run "+plural(int(s.GetVms()), "VM"), reason), "(Enter on it: what to do)"}, true
 }
 
 // bannerOperation is the failover that the banner speaks of.

@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
+	"github.com/holdfast-ha/holdfast/agent/sim/simnet"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
 )
@@ -97,6 +100,32 @@ var faults = map[string]func(*world.Server){
 	"libvirtd start": (*world.Server).StartLibvirtd,
 	"storage off":    (*world.Server).CutStorage,
 	"storage on":     (*world.Server).MendStorage,
+	"fence fails":    func(s *world.Server) { s.FenceWorks(false) },
+	"fence works":    func(s *world.Server) { s.FenceWorks(true) },
+	"shutdown":       func(s *world.Server) { s.GoDown(false) },
+	"reboot":         func(s *world.Server) { s.GoDown(true) },
+}
+
+// ways are the faults of the network, and their ends.
+var ways = map[string]func(*simnet.Network, scenario.Statement){
+	"cut":       func(n *simnet.Network, st scenario.Statement) { n.Cut(st.Server, simnet.All) },
+	"cut etcd":  func(n *simnet.Network, st scenario.Statement) { n.Cut(st.Server, simnet.Etcd) },
+	"cut peers": func(n *simnet.Network, st scenario.Statement) { n.Cut(st.Server, simnet.Mesh) },
+	"cut from":  func(n *simnet.Network, st scenario.Statement) { n.CutPair(st.Server, st.Other) },
+	"heal":      func(n *simnet.Network, st scenario.Statement) { n.Heal(st.Server) },
+	"heal all":  func(n *simnet.Network, _ scenario.Statement) { n.HealAll() },
+	"split": func(n *simnet.Network, st scenario.Statement) {
+		if i, ok := scenario.Larger(st.Groups); ok {
+			n.Split(st.Groups, i)
+		}
+	},
+}
+
+// guests are what befalls a VM; false: it does not run.
+var guests = map[string]func(*world.World, pool.VMID) bool{
+	"vm crash":       (*world.World).Crash,
+	"guest shutdown": (*world.World).GuestShutdown,
+	"guest panic":    (*world.World).GuestPanic,
 }
 
 // do carries out one statement in the words of the scenario language.
@@ -109,41 +138,44 @@ func (d *demo) do(statement string) error {
 		return err
 	}
 	st := f.Lines[len(f.Lines)-1]
+	if ways[st.Verb] != nil {
+		d.say("%s", st.Text) // the world tells of the others itself
+	}
 	return d.carryOut(context.Background(), st)
 }
 
-// other carries out the statements that concern the network and guests.
+// other carries out the statements that concern the network, etcd and guests.
 func (d *demo) other(st scenario.Statement) error {
-	vm, ok := pool.VMID(st.VM), true
+	if f, ok := ways[st.Verb]; ok {
+		d.paced.Do(func() { f(d.crew.network, st) })
+		return nil
+	}
+	if f, ok := guests[st.Verb]; ok {
+		runs := true
+		d.paced.Do(func() { runs = f(d.world, pool.VMID(st.VM)) })
+		if !runs {
+			return fmt.Errorf("%s does not run at this moment: %w", st.VM, pool.ErrRefused)
+		}
+		return nil
+	}
 	switch st.Verb {
-	case "cut", "cut etcd":
-		d.crew.setCut(st.Server, true)
-	case "heal":
-		d.crew.setCut(st.Server, false)
-	case "etcd down":
-		for _, n := range d.names {
-			d.crew.setCut(n, true)
-		}
-	case "heal all", "etcd up":
-		for _, n := range d.names {
-			d.crew.setCut(n, false)
-		}
-	case "vm crash":
-		d.paced.Do(func() { ok = d.world.Crash(vm) })
-	case "guest shutdown":
-		d.paced.Do(func() { ok = d.world.GuestShutdown(vm) })
-	case "guest panic":
-		d.paced.Do(func() { ok = d.world.GuestPanic(vm) })
-	default:
-		return fmt.Errorf("the demo cannot do %q; it can cut and heal a server, power, agent, guard, libvirtd, storage, etcd down and up, vm crash, guest shutdown, guest panic, and operator commands: %w", st.Text, pool.ErrRefused)
+	case "etcd down", "etcd up":
+		d.crew.stopEtcd(st.Verb == "etcd down")
+		return nil
 	}
-	if !ok {
-		return fmt.Errorf("%s does not run at this moment: %w", st.VM, pool.ErrRefused)
-	}
-	if st.Server != "" {
-		d.say("%s", st.Text)
-	}
-	return nil
+	return cannot(st)
+}
+
+// cannot says what the demo can do instead.
+func cannot(st scenario.Statement) error {
+	return fmt.Errorf("the demo cannot do %q; it can do operator commands and: %s: %w", strings.TrimSpace(st.Text), strings.Join(verbs(), ", "), pool.ErrRefused)
+}
+
+// verbs are the faults that the demo can play.
+func verbs() []string {
+	all := slices.Concat(slices.Collect(maps.Keys(faults)), slices.Collect(maps.Keys(ways)), slices.Collect(maps.Keys(guests)), []string{"etcd down", "etcd up"})
+	slices.Sort(all)
+	return all
 }
 
 // leader returns the server that leads, as any agent sees it; empty if nobody is known to.

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-ha/holdfast/agent/guard"
 	"github.com/holdfast-ha/holdfast/agent/local"
 	"github.com/holdfast-ha/holdfast/agent/sim"
+	"github.com/holdfast-ha/holdfast/agent/sim/simnet"
 	"github.com/holdfast-ha/holdfast/agent/sim/vtime"
 	"github.com/holdfast-ha/holdfast/agent/sim/world"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
@@ -43,10 +44,16 @@ type crew struct {
 
 	group sync.WaitGroup
 
+	network *simnet.Network
+
 	mu     sync.Mutex
 	agents map[string]*running
-	cut    map[string]bool
 	guards map[*vtime.Proc]*guard.Loop
+	// noEtcd are the servers without a way to etcd, etcdDown says that nobody has one, and apart which agents do not
+	// reach each other.
+	noEtcd   map[string]bool
+	etcdDown bool
+	apart    map[[2]string]bool
 }
 
 // running is one agent.
@@ -62,7 +69,11 @@ var _ world.Programs = (*crew)(nil)
 // StartGuard runs the real guard's loop in its process.
 func (c *crew) StartGuard(s *world.Server, p *vtime.Proc) {
 	edge := s.Processes(p)
-	loop := guard.NewLoop(guard.LoopConfig{Core: guard.NewCore(), Processes: edge, Memory: sim.GuardMemory(s, p), Pauser: edge, Clock: p, Log: c.log})
+	cfg := guard.LoopConfig{Core: guard.NewCore(), Processes: edge, Memory: sim.GuardMemory(s, p), Pauser: edge, Clock: p, Log: c.log}
+	if dog := s.WatchdogEdge(p); dog != nil {
+		cfg.Watchdog = dog
+	}
+	loop := guard.NewLoop(cfg)
 	c.guards[p] = loop
 	p.Go("guard", func() {
 		if err := loop.Run(context.Background()); err != nil {
@@ -119,14 +130,18 @@ func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world
 	defer func() { _ = etcd.Close() }() // nothing is left to lose
 	g := &gate{store: etcd, leases: etcd}
 	c.mu.Lock()
-	g.closed.Store(c.cut[s.Name])
+	g.closed.Store(c.etcdDown || c.noEtcd[s.Name])
 	c.mu.Unlock()
-	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, app.Edges{
+	edges := app.Edges{
 		Clock: clock.Real(), Store: g, Leases: g, LeaseState: state, Hypervisor: hyper, Needs: hyper, Drifts: hyper, Capacity: hyper.Capacity,
-		Load: hyper, Figures: &peers{c, s.Name}, Guard: &guards{c, s, p}, Servers: &peers{c, s.Name}, Peers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
-		Drill: &place{c, s}, Canaries: &peers{c, s.Name},
+		Load: hyper, Figures: &peers{c, s.Name}, Servers: &peers{c, s.Name}, Peers: &peers{c, s.Name}, Asker: &peers{c, s.Name}, Definitions: sim.Definitions(),
+		Drill: &place{c, s}, Canaries: &peers{c, s.Name}, Fencer: s.OutsideFencer(c.paced, p), Machine: s.OutsideMachine(c.paced, p),
 		CanLoseOne: func(context.Context) error { return nil }, Log: c.log.With("server", s.Name),
-	})
+	}
+	if s.HasGuard() {
+		edges.Guard = &guards{c, s, p}
+	}
+	agent, err := app.New(app.Config{Pool: c.pool, Server: pool.ServerID(s.Name), Version: version.Version, Incarnation: Incarnation}, edges)
 	if err != nil {
 		return err
 	}
@@ -152,13 +167,33 @@ func (c *crew) runAgent(ctx context.Context, cancel context.CancelFunc, s *world
 	return err
 }
 
-// setCut opens or closes a server's way to etcd and to the other agents.
-func (c *crew) setCut(server string, cut bool) {
+// lookAtNetwork takes note of who reaches whom. It is called with the scheduler to itself.
+func (c *crew) lookAtNetwork() {
+	noEtcd, apart := map[string]bool{}, map[[2]string]bool{}
+	for a := range c.address {
+		noEtcd[a] = !c.network.Both(a, simnet.Site, simnet.Etcd)
+		for b := range c.address {
+			apart[[2]string{a, b}] = a != b && !c.network.Both(a, b, simnet.Mesh)
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cut[server] = cut
-	if r := c.agents[server]; r != nil {
-		r.gate.closed.Store(cut)
+	c.noEtcd, c.apart = noEtcd, apart
+	c.setGates()
+}
+
+// stopEtcd has etcd answer nobody, or everybody again.
+func (c *crew) stopEtcd(down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.etcdDown = down
+	c.setGates()
+}
+
+// setGates opens and closes the agents' ways to etcd. c.mu is held.
+func (c *crew) setGates() {
+	for name, r := range c.agents {
+		r.gate.closed.Store(c.etcdDown || c.noEtcd[name])
 	}
 }
 
@@ -264,7 +299,7 @@ func (m *peers) hyper(server pool.ServerID) (*world.Outside, error) {
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
 	r := m.c.agents[string(server)]
-	if r == nil || m.c.cut[m.self] || m.c.cut[string(server)] {
+	if r == nil || m.c.apart[[2]string{m.self, string(server)}] {
 		return nil, fmt.Errorf("server %s does not answer: %w", server, pool.ErrUnavailable)
 	}
 	return r.hyper, nil

@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-ha/holdfast/pkg/clock"
 	"github.com/holdfast-ha/holdfast/pkg/kv"
 	kvetcd "github.com/holdfast-ha/holdfast/pkg/kv/etcd"
+	"github.com/holdfast-ha/holdfast/pkg/pool"
 	"github.com/holdfast-ha/holdfast/pkg/store"
 )
 
@@ -146,6 +147,8 @@ type demo struct {
 	names []string
 
 	mu sync.Mutex
+	// latest is the operation that an operator's command made last.
+	latest pool.OperationID
 }
 
 func newDemo(o Options, f *scenario.File, endpoint string) *demo {
@@ -154,9 +157,10 @@ func newDemo(o Options, f *scenario.File, endpoint string) *demo {
 	opt := world.DefaultOptions()
 	piece := d.paced.Timepiece()
 	opt.Timepiece, opt.Epoch = &piece, time.Now()
-	d.world = world.New(s, simnet.New(s), nil, opt)
-	d.crew = &crew{world: d.world, paced: d.paced, pool: f.Pool.Name, endpoint: endpoint, address: map[string]string{}, serve: o.Serve, log: o.Log,
-		said: d.say, agents: map[string]*running{}, cut: map[string]bool{}, guards: map[*vtime.Proc]*guard.Loop{}}
+	network := simnet.New(s)
+	d.world = world.New(s, network, nil, opt)
+	d.crew = &crew{world: d.world, network: network, paced: d.paced, pool: f.Pool.Name, endpoint: endpoint, address: map[string]string{}, serve: o.Serve, log: o.Log,
+		said: d.say, agents: map[string]*running{}, guards: map[*vtime.Proc]*guard.Loop{}}
 	for i, srv := range f.Servers {
 		d.world.AddServer(srv.ServerSpec)
 		d.crew.address[srv.Name] = address(o.AgentPort, i)
@@ -165,6 +169,7 @@ func newDemo(o Options, f *scenario.File, endpoint string) *demo {
 	for _, v := range f.VMs {
 		d.world.AddVM(v.Sim)
 	}
+	network.OnChange(d.crew.lookAtNetwork)
 	d.world.Install(d.crew)
 	d.world.Observe(func(e world.Event) { d.say("%s", e.Text) })
 	return d

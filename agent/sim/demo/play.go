@@ -4,23 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
-	"github.com/holdfast-ha/holdfast/agent/api"
+	"github.com/holdfast-ha/holdfast/agent/sim"
 	"github.com/holdfast-ha/holdfast/agent/sim/scenario"
 	"github.com/holdfast-ha/holdfast/pkg/clock"
-	"github.com/holdfast-ha/holdfast/pkg/pki"
 	"github.com/holdfast-ha/holdfast/pkg/pool"
-	"github.com/holdfast-ha/holdfast/pkg/rpc"
-	pb "github.com/holdfast-ha/holdfast/proto/holdfast/v1"
 )
 
 // settle is how long a scenario's time 0 lies behind the start: by then its VMs run.
 const settle = 3 * time.Second
-
-// operator is who gives the commands of a scenario and of the control socket.
-var operator = pki.Identity{Name: "operator", Role: pki.RoleAdmin}
 
 // play carries out the time line of a scenario in real time. What it expects is not judged here: `simulate` does that.
 func (d *demo) play(ctx context.Context) {
@@ -57,28 +51,54 @@ func (d *demo) play(ctx context.Context) {
 
 // carryOut does one statement: an operator's command through the API, or a fault.
 func (d *demo) carryOut(ctx context.Context, st scenario.Statement) error {
-	if st.Server == "leader" {
-		if st.Server = d.leader(); st.Server == "" {
-			return fmt.Errorf("nobody leads at this moment: %w", pool.ErrRefused)
-		}
+	st, err := d.named(st)
+	if err != nil {
+		return err
 	}
 	if f, ok := faults[st.Verb]; ok {
 		d.paced.Do(func() { f(d.world.Server(st.Server)) })
 		return nil
 	}
-	if f, ok := commands[st.Verb]; ok {
-		return d.command(ctx, st, f)
+	if sim.Commanded(st.Verb) {
+		return d.command(ctx, st)
 	}
 	return d.other(st)
+}
+
+// named has the word leader stand for the server that leads.
+func (d *demo) named(st scenario.Statement) (scenario.Statement, error) {
+	names := []*string{&st.Server, &st.Other}
+	st.Groups = slices.Clone(st.Groups)
+	for i := range st.Groups {
+		st.Groups[i] = slices.Clone(st.Groups[i])
+		for k := range st.Groups[i] {
+			names = append(names, &st.Groups[i][k])
+		}
+	}
+	for _, n := range names {
+		if *n != "leader" {
+			continue
+		}
+		if *n = d.leader(); *n == "" {
+			return st, fmt.Errorf("nobody leads at this moment: %w", pool.ErrRefused)
+		}
+	}
+	return st, nil
 }
 
 // commandLimit bounds one command: it is given to another agent when the first does not answer.
 const commandLimit = 10 * time.Second
 
 // command gives an operator's command to the agents, one after the other until one takes it.
-func (d *demo) command(ctx context.Context, st scenario.Statement, f func(context.Context, *api.Server, scenario.Statement) error) error {
-	ctx, cancel := context.WithTimeout(rpc.WithIdentity(ctx, operator), commandLimit)
+func (d *demo) command(ctx context.Context, st scenario.Statement) error {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
+	if st.New != nil {
+		d.paced.Do(func() { d.world.AddVM(st.New.Sim) })
+	}
+	d.mu.Lock()
+	st.Operation = string(d.latest)
+	d.mu.Unlock()
 	err := fmt.Errorf("no agent runs: %w", pool.ErrUnavailable)
 	for _, n := range d.names {
 		d.crew.mu.Lock()
@@ -87,102 +107,18 @@ func (d *demo) command(ctx context.Context, st scenario.Statement, f func(contex
 		if r == nil {
 			continue
 		}
-		if err = f(ctx, r.agent.API(), st); !errors.Is(err, pool.ErrUnavailable) {
-			return err
+		var op pool.OperationID
+		if op, err = sim.Command(ctx, r.agent.API(), st); errors.Is(err, pool.ErrUnavailable) {
+			continue
 		}
+		if op != "" {
+			d.mu.Lock()
+			d.latest = op
+			d.mu.Unlock()
+		}
+		return err
 	}
 	return err
-}
-
-// commands of operators, by the words of the scenario language.
-var commands = map[string]func(context.Context, *api.Server, scenario.Statement) error{
-	"start": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.StartVM(ctx, &pb.StartVMRequest{Vm: st.VM})
-		return err
-	},
-	"stop": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.StopVM(ctx, &pb.StopVMRequest{Vm: st.VM})
-		return err
-	},
-	"kill": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.KillVM(ctx, &pb.KillVMRequest{Vm: st.VM})
-		return err
-	},
-	"restart": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.RestartVM(ctx, &pb.RestartVMRequest{Vm: st.VM})
-		return err
-	},
-	"clear": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.ClearVM(ctx, &pb.ClearVMRequest{Vm: st.VM})
-		return err
-	},
-	"migrate": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.MigrateVM(ctx, &pb.MigrateVMRequest{Vm: st.VM, Server: st.Server})
-		return err
-	},
-	"relocate": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.RelocateVM(ctx, &pb.RelocateVMRequest{Vm: st.VM, Server: st.Server})
-		return err
-	},
-	"maintenance enter": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.EnterMaintenance(ctx, &pb.EnterMaintenanceRequest{Server: st.Server})
-		return err
-	},
-	"maintenance exit": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.ExitMaintenance(ctx, &pb.ExitMaintenanceRequest{Server: st.Server})
-		return err
-	},
-	"inbound-lock on":  lock(true),
-	"inbound-lock off": lock(false),
-	"ha on":            ha(true),
-	"ha off":           ha(false),
-	"freeze":           freeze(true),
-	"unfreeze":         freeze(false),
-	"confirm-fenced": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.ConfirmFenced(ctx, &pb.ConfirmFencedRequest{Server: st.Server, TypedName: st.Server, Why: "looked at it"})
-		return err
-	},
-	"set": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.UpdateVM(ctx, &pb.UpdateVMRequest{Vm: st.VM, Set: settingsOf(st)})
-		return err
-	},
-	"set pool": func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.UpdatePool(ctx, &pb.UpdatePoolRequest{Set: settingsOf(st)})
-		return err
-	},
-}
-
-func lock(on bool) func(context.Context, *api.Server, scenario.Statement) error {
-	return func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		_, err := a.SetInboundLock(ctx, &pb.SetInboundLockRequest{Server: st.Server, On: on})
-		return err
-	}
-}
-
-func ha(on bool) func(context.Context, *api.Server, scenario.Statement) error {
-	return func(ctx context.Context, a *api.Server, st scenario.Statement) error {
-		if st.VM == "" {
-			_, err := a.SetPoolHA(ctx, &pb.SetPoolHARequest{On: on})
-			return err
-		}
-		_, err := a.SetVMHA(ctx, &pb.SetVMHARequest{Vms: []string{st.VM}, On: on})
-		return err
-	}
-}
-
-func freeze(on bool) func(context.Context, *api.Server, scenario.Statement) error {
-	return func(ctx context.Context, a *api.Server, _ scenario.Statement) error {
-		_, err := a.SetFreeze(ctx, &pb.SetFreezeRequest{Frozen: on})
-		return err
-	}
-}
-
-func settingsOf(st scenario.Statement) map[string]string {
-	set := map[string]string{}
-	for _, s := range st.Settings {
-		set[s.Key] = s.Value
-	}
-	return set
 }
 
 // readScenario makes a pool and a time line of a scenario's text.
@@ -199,7 +135,7 @@ func readScenario(name, text string) (*scenario.File, error) {
 			continue
 		}
 		if !playable(st) {
-			return nil, fmt.Errorf("%s:%d: the demo cannot do %q: %w", name, st.Line, strings.TrimSpace(st.Text), pool.ErrInvalid)
+			return nil, fmt.Errorf("%s:%d: %w", name, st.Line, cannot(st))
 		}
 	}
 	return f, nil
@@ -210,12 +146,5 @@ const mostServers = 20
 
 // playable reports whether the demo knows what a statement does.
 func playable(st scenario.Statement) bool {
-	if faults[st.Verb] != nil || commands[st.Verb] != nil {
-		return true
-	}
-	switch st.Verb {
-	case "cut", "cut etcd", "heal", "heal all", "vm crash", "guest shutdown", "guest panic", "etcd down", "etcd up":
-		return true
-	}
-	return false
+	return sim.Commanded(st.Verb) || slices.Contains(verbs(), st.Verb)
 }

@@ -55,7 +55,7 @@ func seedPool(f *scenario.File, keys store.Keys, port int) []kv.Op {
 	cfg.Incarnation = Incarnation
 	ops := []kv.Op{keys.PutConfig(cfg)}
 	for i, s := range f.Servers {
-		srv := pool.Server{ID: pool.ServerID(s.Name), Address: address(port, i)}
+		srv := sim.Registration(s.ServerSpec, address(port, i))
 		srv.InboundLock, srv.Maintenance = s.InboundLock, s.Maintenance
 		ops = append(ops, keys.PutServer(srv))
 	}

@@ -12,7 +12,7 @@ import (
 func (m *peers) AskPromise(ctx context.Context, server pool.ServerID, hold time.Duration) (promised bool, why string, err error) {
 	m.c.mu.Lock()
 	r := m.c.agents[string(server)]
-	cut := m.c.cut[m.self] || m.c.cut[string(server)]
+	cut := m.c.apart[[2]string{m.self, string(server)}]
 	m.c.mu.Unlock()
 	if r == nil || cut {
 		return false, "", fmt.Errorf("server %s does not answer: %w", server, pool.ErrUnavailable)

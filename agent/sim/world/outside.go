@@ -185,3 +185,76 @@ func (g *OutsideGuard) do(ctx context.Context, f func(context.Context) error) er
 	_, err := outside(ctx, g.paced, g.proc, only(f))
 	return err
 }
+
+// OutsideFencer uses power switches for an agent that runs in goroutines. Safe for concurrent use.
+type OutsideFencer struct {
+	paced *vtime.Paced
+	inner *Fencer
+}
+
+// OutsideFencer returns the fence programs as process p runs them.
+func (s *Server) OutsideFencer(paced *vtime.Paced, p *vtime.Proc) *OutsideFencer {
+	return &OutsideFencer{paced, s.Fencer(p)}
+}
+
+// PowerOff is Fencer's.
+func (f *OutsideFencer) PowerOff(ctx context.Context, server pool.Server) (string, error) {
+	return outside(ctx, f.paced, f.inner.p, func(ctx context.Context) (string, error) { return f.inner.PowerOff(ctx, server) })
+}
+
+// PowerOn is Fencer's.
+func (f *OutsideFencer) PowerOn(ctx context.Context, server pool.Server) error {
+	_, err := outside(ctx, f.paced, f.inner.p, only(func(ctx context.Context) error { return f.inner.PowerOn(ctx, server) }))
+	return err
+}
+
+// CheckOn is Fencer's.
+func (f *OutsideFencer) CheckOn(ctx context.Context, server pool.Server) error {
+	_, err := outside(ctx, f.paced, f.inner.p, only(func(ctx context.Context) error { return f.inner.CheckOn(ctx, server) }))
+	return err
+}
+
+// OutsideMachine is how an agent that runs in goroutines sees and delays the shutdown of its server. Safe for
+// concurrent use; once its process has ended nothing is asked of it and nothing is done.
+type OutsideMachine struct {
+	paced *vtime.Paced
+	inner *Machine
+}
+
+// OutsideMachine returns the edge for an agent that runs as p.
+func (s *Server) OutsideMachine(paced *vtime.Paced, p *vtime.Proc) *OutsideMachine {
+	return &OutsideMachine{paced, s.Machine(p)}
+}
+
+// while runs f in the world if the process lives.
+func (m *OutsideMachine) while(f func()) {
+	m.paced.Do(func() {
+		if m.inner.p.Alive() {
+			f()
+		}
+	})
+}
+
+// GoingDown is Machine's.
+func (m *OutsideMachine) GoingDown() (down, reboot bool) {
+	m.while(func() { down, reboot = m.inner.GoingDown() })
+	return down, reboot
+}
+
+// Subscribe is Machine's.
+func (m *OutsideMachine) Subscribe(sig clock.Signal) { m.while(func() { m.inner.Subscribe(sig) }) }
+
+// LetGo is Machine's.
+func (m *OutsideMachine) LetGo(ctx context.Context) (err error) {
+	m.while(func() { err = m.inner.LetGo(ctx) })
+	return err
+}
+
+// PowerOff is Machine's.
+func (m *OutsideMachine) PowerOff(ctx context.Context, reboot bool) (err error) {
+	m.while(func() { err = m.inner.PowerOff(ctx, reboot) })
+	return err
+}
+
+// HoldUp is Machine's.
+func (m *OutsideMachine) HoldUp() time.Duration { return m.inner.HoldUp() }
