@@ -124,15 +124,7 @@ func (b *bed) ends(code int) {
 // migration, an evacuation, a server's death, the leader's death, and the loss of etcd.
 func TestABadNightOnTheRealTerminal(t *testing.T) {
 	t.Parallel()
-	demo, err := StartDemo(t.Context(), t.TempDir(), "testdata/night.scenario")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := demo.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	demo := playing(t, "testdata/night.scenario")
 	tell := func(statement string) {
 		t.Helper()
 		if err := demo.Tell(statement); err != nil {

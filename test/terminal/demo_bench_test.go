@@ -63,15 +63,7 @@ func demoBench(b *testing.B) (*Demo, string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	d, err := StartDemo(b.Context(), b.TempDir(), "")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			b.Error(err)
-		}
-	})
+	d := playing(b, "")
 	term, _ := firstFrame(b, d, path, d.Agents) // all VMs run by then
 	term.Close()
 	return d, path

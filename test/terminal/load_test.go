@@ -29,7 +29,7 @@ type burden struct {
 	most                figures
 }
 
-func (b burden) String() string { return fmt.Sprintf("vms=%d/updates=%d", b.vms, b.rate) }
+func (l burden) String() string { return fmt.Sprintf("vms=%d/updates=%d", l.vms, l.rate) }
 
 // figures are what showing a pool costs: percent of a core, kilobytes a second written to the terminal, megabytes of
 // memory, and milliseconds to the first full frame and from a key to what it paints (the 95th of 100).

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool watches a scenario file happen, at its own times.
-func TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool(t *testing.T) {
-	t.Parallel()
-	demo, err := StartDemo(t.Context(), t.TempDir(), "testdata/lock.scenario")
+// playing is a demo pool that plays a scenario file, or its own pool if there is none, until the test ends.
+func playing(t testing.TB, file string) *Demo {
+	t.Helper()
+	demo, err := StartDemo(t.Context(), t.TempDir(), file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -17,6 +17,13 @@ func TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return demo
+}
+
+// TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool watches a scenario file happen, at its own times.
+func TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool(t *testing.T) {
+	t.Parallel()
+	demo := playing(t, "testdata/lock.scenario")
 	b := open(t, demo.Address(), 100, 30)
 	b.sees("* live", "running 2")
 	b.press("2")
@@ -35,15 +42,7 @@ func TestAScenarioFileIsPlayedInRealTimeInTheConsolesPool(t *testing.T) {
 // alive, its end, and the preview of the way home.
 func TestAServerIsEvacuatedAndFilledAgainOnTheRealTerminal(t *testing.T) {
 	t.Parallel()
-	demo, err := StartDemo(t.Context(), t.TempDir(), "testdata/evacuation.scenario")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := demo.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	demo := playing(t, "testdata/evacuation.scenario")
 	b := open(t, demo.Address(), 100, 30)
 	b.sees("* live", "running 3")
 	b.press("2", "g", "M")
