@@ -73,7 +73,7 @@ func (m *Model) drawCapacity(r region) {
 	}
 	var l lines
 	l.row(piece{title, "N+1 "}, piece{m.capacityFact().tone, strings.TrimPrefix(m.capacityFact().text, "N+1 ") + "   "},
-		piece{dim, fmt.Sprintf("the pool is to tolerate the loss of %s; looked at together: %d", plural(int(c.GetTolerate()), "server"), c.GetLookedAt())})
+		piece{dim, policyText(c)})
 	if c.GetText() != "" {
 		l.add(plain, c.GetText())
 	}
@@ -152,4 +152,13 @@ func (d *loss) lines(m *Model) lines {
 		l.add(good, "It carries no VM: nothing would happen.")
 	}
 	return l
+}
+
+// policyText is what the pool is to tolerate, and what is judged where that is nothing.
+func policyText(c *pb.Capacity) string {
+	s := fmt.Sprintf("policy: tolerate %d", c.GetTolerate())
+	if c.GetLookedAt() != c.GetTolerate() {
+		s += fmt.Sprintf("; shown for the loss of %s", plural(int(c.GetLookedAt()), "server"))
+	}
+	return s
 }

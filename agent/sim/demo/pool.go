@@ -57,6 +57,7 @@ func seedPool(f *scenario.File, keys store.Keys, port int) []kv.Op {
 	for i, s := range f.Servers {
 		srv := sim.Registration(s.ServerSpec, address(port, i))
 		srv.InboundLock, srv.Maintenance = s.InboundLock, s.Maintenance
+		srv.Awaited = s.Up // so that the first leader does not take those for lost that come a moment later
 		ops = append(ops, keys.PutServer(srv))
 	}
 	return ops
