@@ -74,6 +74,9 @@ func (a Agents) Watch(ctx context.Context, after int64) (Stream, error) {
 // Avoid asks another agent next.
 func (a Agents) Avoid() { a.Client.Avoid() }
 
+// Learn has agents asked that the operator did not name.
+func (a Agents) Learn(agents []string) { a.Client.Learn(agents) }
+
 // OutcomeUnknown reports whether a change may have been made although its answer is missing.
 func OutcomeUnknown(err error) bool {
 	return errors.Is(err, pool.ErrOutcomeUnknown) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)

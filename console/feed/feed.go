@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ type Source interface {
 	// Avoid has the next stream go to another agent.
 	Avoid()
 }
+
+// Learner is a Source that can take the addresses of more agents, as the pool tells them.
+type Learner interface{ Learn(agents []string) }
 
 // Stream is an open WatchPool.
 type Stream interface {
@@ -139,6 +143,9 @@ func (f *Feed) receive(s Stream) error {
 		if err != nil {
 			return err
 		}
+		if l, ok := f.source.(Learner); ok {
+			l.Learn(addresses(r))
+		}
 		f.mu.Lock()
 		changed, err := f.m.message(time.Now(), r)
 		f.mu.Unlock()
@@ -149,6 +156,15 @@ func (f *Feed) receive(s Stream) error {
 			f.wake()
 		}
 	}
+}
+
+// addresses are those of the servers that a message tells of.
+func addresses(r *pb.WatchPoolResponse) []string {
+	var out []string
+	for _, s := range slices.Concat(r.GetSnapshot().GetServers(), r.GetDelta().GetServers()) {
+		out = append(out, s.GetServer().GetAddress())
+	}
+	return out
 }
 
 // watchSilence returns true once the stream has been silent for too long, false when ctx ends.

@@ -98,11 +98,13 @@ func (l Limits) withDefaults() Limits {
 // Safe for concurrent use.
 type Client struct {
 	limits Limits
-	secure bool
-	agents []*agent
+	tls    *tls.Config
 
 	mu        sync.Mutex
 	preferred int
+	// agents only grows: an agent's number stays its own.
+	agents []*agent
+	closed bool
 }
 
 // agent is one address and its connection, which gRPC makes when it is first used.
@@ -118,15 +120,47 @@ func Dial(t Target, l Limits) (*Client, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{limits: l.withDefaults(), secure: t.TLS != nil}
+	c := &Client{limits: l.withDefaults(), tls: t.TLS}
 	for _, address := range unique(t.Agents) {
-		conn, err := grpc.NewClient("passthrough:///"+address, dialOptions(t.TLS, l.Window)...)
-		if err != nil {
-			return nil, fmt.Errorf("agent %s: %w", address, err)
+		if err := c.add(address); err != nil {
+			return nil, err
 		}
-		c.agents = append(c.agents, &agent{address: address, conn: conn})
 	}
 	return c, nil
+}
+
+// add takes one more agent. c.mu is held, or nobody else has c yet.
+func (c *Client) add(address string) error {
+	conn, err := grpc.NewClient("passthrough:///"+address, dialOptions(c.tls, c.limits.Window)...)
+	if err != nil {
+		return fmt.Errorf("agent %s: %w", address, err)
+	}
+	c.agents = append(c.agents, &agent{address: address, conn: conn})
+	return nil
+}
+
+// mostAgents bounds what is learnt: pools are smaller.
+const mostAgents = 256
+
+// Learn takes the addresses of more agents of the same pool, as the pool itself tells them. They are asked when those
+// known before do not answer. What Dial would refuse, or is known already, is left out.
+func (c *Client) Learn(addresses []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, address := range unique(addresses) {
+		known := slices.ContainsFunc(c.agents, func(a *agent) bool { return a.address == address })
+		if known || c.closed || len(c.agents) >= mostAgents || (Target{Agents: []string{address}, TLS: c.tls}).Validate() != nil {
+			continue
+		}
+		_ = c.add(address) // an address that gRPC cannot read is none to ask
+	}
+}
+
+// agent returns one by its number.
+func (c *Client) agent(i int) *agent {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agents[i]
 }
 
 func dialOptions(tlsConfig *tls.Config, window int32) []grpc.DialOption {
@@ -171,6 +205,9 @@ func loopbackOnly(_, address string, _ syscall.RawConn) error {
 
 // Close ends all connections.
 func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
 	var first error
 	for _, a := range c.agents {
 		if err := a.conn.Close(); err != nil && first == nil {
@@ -180,8 +217,10 @@ func (c *Client) Close() error {
 	return first
 }
 
-// Agents returns the addresses in the order in which they were given.
+// Agents returns the addresses in the order in which they were given, those that were learnt last.
 func (c *Client) Agents() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var out []string
 	for _, a := range c.agents {
 		out = append(out, a.address)

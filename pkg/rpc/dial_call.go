@@ -92,8 +92,11 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 	}
 	var tried []int
 	var failed []Attempt
-	for len(tried) < len(c.agents) {
+	for {
 		order := c.order(tried)
+		if len(order) == 0 {
+			return &Unreachable{failed}
+		}
 		i, lost, err := c.connect(ctx, order)
 		if err != nil {
 			return FromStatus(status.FromContextError(err).Err())
@@ -111,9 +114,8 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 			return err
 		}
 		c.avoid(i)
-		tried, failed = append(tried, i), append(failed, Attempt{c.agents[i].address, err})
+		tried, failed = append(tried, i), append(failed, Attempt{c.agent(i).address, err})
 	}
-	return &Unreachable{failed}
 }
 
 // attempt makes a call to one agent. sent is false if it certainly did not go out: the connection, which was up a moment
@@ -122,7 +124,7 @@ func (c *Client) attempt(ctx context.Context, i int, limit time.Duration, method
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var to peer.Peer // gRPC fills it in if the call has had a stream on a connection
-	err = c.agents[i].conn.Invoke(ctx, method, args, reply, append(slices.Clone(opts), grpc.Peer(&to))...)
+	err = c.agent(i).conn.Invoke(ctx, method, args, reply, append(slices.Clone(opts), grpc.Peer(&to))...)
 	return err == nil || to.Addr != nil, err
 }
 
@@ -163,7 +165,7 @@ func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if lost != nil {
 		return nil, &Unreachable{lost}
 	}
-	s, err := c.agents[i].conn.NewStream(ctx, desc, method, opts...)
+	s, err := c.agent(i).conn.NewStream(ctx, desc, method, opts...)
 	if err != nil {
 		c.avoid(i)
 		return nil, c.named(i, err)
@@ -174,7 +176,7 @@ func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 
 func (c *Client) named(i int, err error) error {
 	if status.Code(err) == codes.Unavailable && !fromHandler(err) {
-		return &Unreachable{[]Attempt{{c.agents[i].address, errors.New(plainCause(status.Convert(err).Message()))}}}
+		return &Unreachable{[]Attempt{{c.agent(i).address, errors.New(plainCause(status.Convert(err).Message()))}}}
 	}
 	return FromStatus(err)
 }

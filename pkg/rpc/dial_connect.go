@@ -70,7 +70,7 @@ func (c *Client) connect(ctx context.Context, order []int) (int, []Attempt, erro
 	race, cancel := context.WithTimeout(ctx, c.limits.Connect)
 	defer cancel()
 	arrivals := make(chan arrival, len(order))
-	start := func(i int) { go func() { arrivals <- arrival{i, c.hint(ready(race, c.agents[i].conn))} }() }
+	start := func(i int) { go func() { arrivals <- arrival{i, c.hint(ready(race, c.agent(i).conn))} }() }
 
 	failed := make(map[int]error)
 	next, running := 0, 0
@@ -102,7 +102,7 @@ func (c *Client) connect(ctx context.Context, order []int) (int, []Attempt, erro
 func attempts(c *Client, order []int, failed map[int]error) []Attempt {
 	var out []Attempt
 	for _, i := range order {
-		out = append(out, Attempt{c.agents[i].address, failed[i]})
+		out = append(out, Attempt{c.agent(i).address, failed[i]})
 	}
 	return out
 }
@@ -114,7 +114,7 @@ func (c *Client) hint(err error) error {
 		return err
 	}
 	means := "it may not accept this certificate"
-	if !c.secure {
+	if c.tls == nil {
 		means = "it may want a certificate: name a context that has one"
 	}
 	for _, cut := range []string{"broken pipe", "connection reset", "EOF", "HTTP/1.1 header"} {

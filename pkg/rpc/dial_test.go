@@ -302,6 +302,35 @@ func TestTheNextStreamGoesElsewhereAfterOneBroke(t *testing.T) {
 	}
 }
 
+func TestAgentsThatThePoolNamesAreAskedWhenThoseOfTheOperatorAreGone(t *testing.T) {
+	first, second := startAgent(t), startAgent(t)
+	c := dial(t, quick, first.address)
+	c.Learn([]string{first.address, "srv-3.example.net:7400", "", "nonsense", second.address, second.address})
+	if got, want := c.Agents(), []string{first.address, second.address}; !slices.Equal(got, want) {
+		t.Errorf("agents %q, want %q: known ones once, and in plaintext none but those on loopback", got, want)
+	}
+	ask := func() string {
+		t.Helper()
+		r, err := pb.NewPoolServiceClient(c).GetPool(t.Context(), &pb.GetPoolRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetPool().GetLeader()
+	}
+	if got := ask(); got != first.address {
+		t.Errorf("%s answered while %s lives", got, first.address)
+	}
+	first.server.Stop()
+	if got := ask(); got != second.address {
+		t.Errorf("%s answered, want %s", got, second.address)
+	}
+	c.Close()
+	c.Learn([]string{"127.0.0.1:1"})
+	if n := len(c.Agents()); n != 2 {
+		t.Errorf("%d agents after the end", n)
+	}
+}
+
 func TestPlaintextNeverLeavesTheMachine(t *testing.T) {
 	for _, address := range []string{"10.0.0.1:7400", "srv-1:7400", "[2001:db8::1]:7400"} {
 		if _, err := Dial(Target{Agents: []string{address}}, Limits{}); !errors.Is(err, pool.ErrInvalid) {

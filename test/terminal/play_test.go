@@ -62,3 +62,18 @@ func TestAServerIsEvacuatedAndFilledAgainOnTheRealTerminal(t *testing.T) {
 	b.press("q")
 	b.ends(0)
 }
+
+// TestAConsoleThatWasToldOneAgentFindsTheOthers when that one dies: the pool itself names them.
+func TestAConsoleThatWasToldOneAgentFindsTheOthers(t *testing.T) {
+	t.Parallel()
+	demo := playing(t, "testdata/lock.scenario")
+	b := open(t, demo.Agents[0], 100, 30)
+	b.sees("* live", "running 2")
+	if err := demo.Tell("agent kill srv-1"); err != nil {
+		t.Fatal(err)
+	}
+	b.sees("back after")
+	b.sees("* live")
+	b.press("q")
+	b.ends(0)
+}
