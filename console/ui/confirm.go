@@ -354,5 +354,8 @@ func (c *confirm) act1(m *Model) {
 }
 
 func (c *confirm) hints(*Model) string {
+	if p, ok := c.plan.(interface{ explains() bool }); ok && p.explains() && c.stop() != "why" && c.stop() != "typed" {
+		return "Tab field  Enter choose  Esc leave  e reasons  PgDn scroll  y copy  Y copy all"
+	}
 	return "Tab field  Enter choose  Esc leave  PgDn scroll  y copy command  Y copy all"
 }

@@ -89,7 +89,8 @@ func factName(name string) string {
 	return name + strings.Repeat(" ", max(w-cells(name), 1))
 }
 
-// wrapped breaks lines that are wider than w, indenting what follows under the last piece.
+// wrapped breaks lines that are wider than w, indenting what follows under the last piece. Where that has no room beside
+// what stands before it, it goes below. A line whose last piece is empty is not broken: what has no room is cut.
 func (l lines) wrapped(w int) lines {
 	var out lines
 	for _, line := range l {
@@ -97,14 +98,21 @@ func (l lines) wrapped(w int) lines {
 		for _, p := range line {
 			used += cells(p.text)
 		}
-		if used <= w || len(line) == 0 {
+		if used <= w || len(line) == 0 || line[len(line)-1].text == "" {
 			out = append(out, line)
 			continue
 		}
 		last := line[len(line)-1]
 		indent := used - cells(last.text)
 		if indent > w-12 {
-			indent = 0
+			const below = 2
+			if len(line) > 1 {
+				out = append(out, line[:len(line)-1])
+			}
+			for _, part := range wrap(last.text, w-below) {
+				out = append(out, []piece{{plain, strings.Repeat(" ", below)}, {last.tone, part}})
+			}
+			continue
 		}
 		for i, part := range wrap(last.text, w-indent) {
 			if i == 0 {

@@ -293,6 +293,9 @@ func (m *Model) bar(o *pb.Operation, n int) string {
 	if !ok {
 		return ""
 	}
+	if o.GetOutcome() == pb.OperationOutcome_OPERATION_OUTCOME_DONE {
+		done = total // the last report of a transfer is a little older than its end
+	}
 	if o.GetProgress().GetItemsTotal() > 0 {
 		return fmt.Sprintf("%s %d/%d", m.glyphs.gauge(done, total, n), done, total)
 	}

@@ -79,7 +79,11 @@ func (p *homecoming) lines(m *Model) lines {
 
 // afterwards is the line on what the pool can survive, and how full it is, after a plan.
 func afterwards(before, after *pb.Capacity, memoryBefore, memoryAfter int32) []piece {
-	word := capacityWord(after)
-	return []piece{{plain, "N+1 after: " + capacityWord(before) + " -> "}, {dimUnless(word != "OK", bad), word},
-		{plain, fmt.Sprintf(".  Memory: %d%% -> %d%%", memoryBefore, memoryAfter)}}
+	was, will := capacityWord(before), capacityWord(after)
+	t := dimUnless(will != "OK", bad)
+	memory := piece{plain, fmt.Sprintf("Memory: %d%% -> %d%%.  ", memoryBefore, memoryAfter)}
+	if was == will {
+		return []piece{memory, {plain, "N+1 stays "}, {t, will}}
+	}
+	return []piece{memory, {plain, "N+1 after: " + was + " -> "}, {t, will}}
 }

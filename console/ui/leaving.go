@@ -149,7 +149,7 @@ func (m *Model) leavingLines(server string, o *pb.Operation, plan *pb.PlanMainte
 	if p := m.pendingFor(server); p != nil {
 		l.add(accent, p.sentence())
 	}
-	if text, t := m.leavingEnd(server, o); text != "" {
+	if text, t := m.leavingEnd(server, o, plan != nil); text != "" {
 		l.add(t, text)
 	}
 	l.gap()
@@ -222,8 +222,9 @@ func (m *Model) leavingRow(server, id string, mv *pb.PlannedMove, part *pb.Opera
 	return r
 }
 
-// leavingEnd says how emptying a server has ended, or what keeps it from ending; empty while it simply goes on.
-func (m *Model) leavingEnd(server string, o *pb.Operation) (string, tone) {
+// leavingEnd says how emptying a server has ended, or what keeps it from ending; empty while it simply goes on. listed:
+// the reasons stand with the VMs.
+func (m *Model) leavingEnd(server string, o *pb.Operation, listed bool) (string, tone) {
 	if o != nil && o != m.leavingOperation(server) {
 		return "", plain // of another time
 	}
@@ -235,6 +236,9 @@ func (m *Model) leavingEnd(server string, o *pb.Operation) (string, tone) {
 	case serverIs(s, pb.ServerState_SERVER_STATE_MAINTENANCE):
 		return server + " in maintenance, safe to power off", good
 	case serverIs(s, pb.ServerState_SERVER_STATE_BLOCKED):
+		if listed {
+			return "evacuating, " + here, bad
+		}
 		return "evacuating, " + here + prefixed(": ", s.GetReason()), bad
 	case o.GetOutcome() == pb.OperationOutcome_OPERATION_OUTCOME_CANCELLED:
 		return "cancelled, " + here + "; those that moved stay where they are", busy

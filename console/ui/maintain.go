@@ -179,11 +179,17 @@ func (p *evacuation) lines(m *Model) lines {
 	}
 	var parts []string
 	for _, c := range []struct {
-		how  pb.LeaveBy
-		text string
-	}{{pb.LeaveBy_LEAVE_BY_LIVE, "move live"}, {pb.LeaveBy_LEAVE_BY_RESTART, "restart elsewhere"}, {pb.LeaveBy_LEAVE_BY_WAITS, "wait"}, {pb.LeaveBy_LEAVE_BY_STAYS, "cannot leave"}} {
-		if n := p.count(c.how); n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, c.text))
+		how       pb.LeaveBy
+		one, many string
+	}{
+		{pb.LeaveBy_LEAVE_BY_LIVE, "moves live", "move live"}, {pb.LeaveBy_LEAVE_BY_RESTART, "restarts elsewhere", "restart elsewhere"},
+		{pb.LeaveBy_LEAVE_BY_WAITS, "waits", "wait"}, {pb.LeaveBy_LEAVE_BY_STAYS, "cannot leave", "cannot leave"},
+	} {
+		switch n := p.count(c.how); {
+		case n == 1:
+			parts = append(parts, "1 "+c.one)
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", n, c.many))
 		}
 	}
 	s := plural(len(r.GetMoves()), "VM") + prefixed(": ", strings.Join(parts, ", ")) + "."
@@ -205,6 +211,11 @@ func (p *evacuation) lines(m *Model) lines {
 	return l
 }
 
+// explains reports whether there is something that a key tells more of.
+func (p *evacuation) explains() bool {
+	return p.reply != nil && p.count(pb.LeaveBy_LEAVE_BY_STAYS)+p.count(pb.LeaveBy_LEAVE_BY_WAITS) > 0
+}
+
 func capacityWord(c *pb.Capacity) string {
 	s := strings.ToUpper(word(c.GetVerdict()))
 	if len(c.GetServersAtRisk()) > 0 {
@@ -224,7 +235,7 @@ func (p *evacuation) key(m *Model, k Key) bool {
 			if len(mv.GetRefusals()) == 0 {
 				continue
 			}
-			l.head(mv.GetVm())
+			l.row(piece{title, mv.GetVm() + "  "}, piece{bad, mv.GetReason()})
 			for _, v := range mv.GetRefusals() {
 				l.toned(v.GetServer(), reasonsText(v.GetReasons(), 10), bad)
 			}

@@ -96,7 +96,10 @@ func (m *Model) overviewText(wide bool, w int) lines {
 		}
 		name := strings.TrimSpace(word(o.GetKind()) + " " + subject(o))
 		l.row(piece{plain, name + "  "}, piece{bar, m.bar(o, 10) + " "}, piece{dim, stopwatch(m.took(o)) + "  "},
-			piece{dim, joinParts(person(o.GetRequested().GetBy()), o.GetError())})
+			piece{dim, person(o.GetRequested().GetBy())}, piece{})
+		if o.GetError() != "" {
+			l.row(piece{dim, "  "}, piece{dim, o.GetError()})
+		}
 	}
 	if wide {
 		l.gap()

@@ -470,7 +470,7 @@ func TestPlainReadsAPlanOutWhenItHasCome(t *testing.T) {
 	p.Take(Typed("2"))
 	heard("asking the pool's planner")
 	plan(true)
-	heard("1 restart elsewhere", "reason:")
+	heard("1 restarts elsewhere", "reason:")
 	p.Take(Typed("power supply"))
 	heard("type hv-02 to enable it:")
 	p.Take(Typed("hv-02"))
