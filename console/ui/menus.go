@@ -246,6 +246,9 @@ func (m *Model) explanation(id string) lines {
 		return l
 	}
 	l.toned("state", withReason(word(v.GetStatus()), v.GetReason()), vmTone(v.GetStatus()))
+	if v.GetStatus() == pb.VMStatus_VM_STATUS_FAILED {
+		l.toned("next step", "mend the cause, then clear it: A on it, clear", accent)
+	}
 	l.fact("where", joinParts(dash(vmServer(v)), prefixed("home is ", v.GetHome().GetServer())))
 	l.gap()
 	c := m.shown().Config()

@@ -174,7 +174,7 @@ func (p *Plain) ask(d *confirm) {
 		if why := d.missing(p.m); why != "" {
 			p.say("not possible: %s. 1 leave", why)
 		} else {
-			p.say("1 leave, 2 %s", d.act.title)
+			p.say("1 leave, 2 %s", strings.Trim(d.buttonText(), "[]"))
 		}
 	}
 }

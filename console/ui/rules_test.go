@@ -120,6 +120,7 @@ func TestWhatIsDoneMostTakesFewerThanFiveKeysAndHelpTellsThem(t *testing.T) {
 		{"migrate a VM", nil, []string{"3", "j", "m"}, []string{"Migrate db-main in prod-a (PROD)", "recommended", "[Migrate]"}, "migrate VMs"},
 		{"evacuate a server", nil, []string{"2", "M"}, []string{"Maintenance of hv-01 in prod-a (PROD)", "3 VMs:", "PREVIEW, nothing has started"}, "maintenance on or off"},
 		{"explain an unprotected VM", nil, []string{"3", "j", "j", "e"}, []string{"WHY: lab-2", "HA is off for this VM"}, "explain:"},
+		{"explain a failed VM", nil, []string{"3", "e"}, []string{"WHY: batch-3", "clear it: A on it, clear"}, "explain:"},
 		{"protect a VM again", nil, []string{"3", "j", "j", "H"}, []string{"lab-2", "[HA on]"}, "HA on or off: VMs in their list, the pool on Overview"},
 		{"switch the pool's HA on again", haOff, []string{"H"}, []string{"prod-a (PROD)", "[Pool HA on]"}, "HA on or off: VMs in their list, the pool on Overview"},
 	} {
