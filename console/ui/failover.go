@@ -63,7 +63,8 @@ func (m *Model) failoverAt(server string, lost time.Time) *failover {
 	if f := m.recordedFailover(server, lost); f != nil {
 		return f
 	}
-	f := &failover{server: server, lost: lost}
+	// As in the record, VMs count as away from the last sign of their server: a life-time of its lease before it was lost.
+	f := &failover{server: server, lost: lost, last: lost.Add(-m.shown().Config().GetLeaseTtl().AsDuration())}
 	restarted := m.restartedAfter(server, lost)
 	for _, v := range m.shown().VMs {
 		c := v.GetClaim()
@@ -72,9 +73,9 @@ func (m *Model) failoverAt(server string, lost time.Time) *failover {
 		if v.GetStatus() == isStopped || !here && !restarted[v.GetVm().GetId()] {
 			continue
 		}
-		row := failoverRow{vm: v, down: m.now.Sub(lost), again: v.GetStatus() == isRunning, why: v.GetReason()}
+		row := failoverRow{vm: v, down: m.now.Sub(f.last), again: v.GetStatus() == isRunning, why: v.GetReason()}
 		if row.again {
-			row.down = v.GetSince().AsTime().Sub(lost)
+			row.down = v.GetSince().AsTime().Sub(f.last)
 		}
 		f.rows = append(f.rows, row)
 	}

@@ -474,7 +474,7 @@ func TestPlainReadsAPlanOutWhenItHasCome(t *testing.T) {
 	p.Take(Typed("power supply"))
 	heard("type hv-02 to enable it:")
 	p.Take(Typed("hv-02"))
-	heard("1 leave, 2 Maintenance of")
+	heard("1 leave, 2 Maintenance")
 	p.Take(Typed("2"))
 	b.take()
 	if r, ok := b.one().Request.(*pb.EnterMaintenanceRequest); !ok || !r.GetRestartUnmovable() || r.GetWhy() != "power supply" {
@@ -519,4 +519,17 @@ func TestCopyingTakesTheNameOrTheCommand(t *testing.T) {
 	if len(b.copied) != 2 || b.copied[0] != "db-main" || !strings.HasPrefix(b.copied[1], "holdfast ") || !strings.Contains(b.copied[1], "db-main") {
 		t.Errorf("copied %q", b.copied)
 	}
+}
+
+// TestBeforeTheRecordHasComeVMsCountAsAwayFromTheLastSignOfTheirServer: not from the end of its lease, which is later.
+func TestBeforeTheRecordHasComeVMsCountAsAwayFromTheLastSignOfTheirServer(t *testing.T) {
+	b := newBench(t, fakepool.Troubled(), 120, 40)
+	b.replies["ListIncidents"] = func(proto.Message) (proto.Message, error) { return &pb.ListIncidentsResponse{}, nil }
+	d := fencedNow()
+	v := fakepool.Troubled().GetVms()[7]
+	v.Status, v.Since = pb.VMStatus_VM_STATUS_RUNNING, timestamppb.New(fakepool.Now.Add(-8*time.Second))
+	d.Vms = append(d.Vms, v)
+	b.delta(d)
+	b.line("server show hv-06")
+	b.sees("lost         13:05:10.0, last sign of it 13:05:05.0", "worst 7.0 s")
 }
