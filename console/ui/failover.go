@@ -177,10 +177,14 @@ func (f *failover) sentence(m *Model) string {
 	if m.w >= 120 {
 		gauge = m.glyphs.gauge(int64(f.again()), int64(max(f.protected(), 1)), 10) + " "
 	}
-	parts := []string{"FAILOVER " + f.server, fmt.Sprintf("%s%d of %d restarted", gauge, f.again(), f.protected())}
-	if n := f.count(pb.VMStatus_VM_STATUS_WAITING); n > 0 {
-		parts = append(parts, plural(n, "VM")+" without a place")
+	restarted := fmt.Sprintf("%s%d of %d restarted", gauge, f.again(), f.protected())
+	switch n := f.count(pb.VMStatus_VM_STATUS_WAITING); {
+	case n == 1:
+		restarted += ", 1 waits"
+	case n > 1:
+		restarted += fmt.Sprintf(", %d wait", n)
 	}
+	parts := []string{"FAILOVER " + f.server, restarted}
 	if s := f.downText(); s != "" {
 		parts = append(parts, s)
 	}

@@ -145,7 +145,7 @@ func (m *Model) failoverHint(screen int) string {
 	if m.class() <= classS {
 		return fmt.Sprintf("(%d: all)", screen)
 	}
-	return fmt.Sprintf("(%d Enter: all of it, Esc: away)", screen)
+	return fmt.Sprintf("(%d: all of it, Esc: away)", screen)
 }
 
 // scenes notices what begins or ends between two views.

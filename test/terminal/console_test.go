@@ -6,6 +6,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
 	"image/png"
 	"io"
 	"os"
@@ -15,6 +17,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/image/font/gofont/gomono"
+	"golang.org/x/image/font/opentype"
 
 	"github.com/holdfast-ha/holdfast/console/cli/fakepool"
 )
@@ -296,5 +301,49 @@ func TestPicturesShowTheTerminalsCells(t *testing.T) {
 	}
 	if got := img.Bounds().Dx(); got != 100*cellWidth+2*margin {
 		t.Errorf("the PNG is %d wide", got)
+	}
+}
+
+// TestPicturesCanDrawEveryCharacterOfTheManual: what the font lacks would be an empty box.
+func TestPicturesCanDrawEveryCharacterOfTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/console.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := opentype.Parse(gomono.TTF)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := image.NewRGBA(image.Rect(0, 0, cellWidth, cellHeight))
+	ink := color.RGBA{0xff, 0xff, 0xff, 0xff}
+	seen := map[rune]bool{}
+	for _, c := range string(manual) {
+		if seen[c] || c < ' ' {
+			continue
+		}
+		seen[c] = true
+		glyph, err := f.GlyphIndex(nil, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if glyph == 0 && !block(img, img.Bounds(), c, ink, color.RGBA{}) {
+			t.Errorf("%q cannot be drawn", c)
+		}
+	}
+	if !seen['▁'] || !seen['█'] || !seen['│'] {
+		t.Error("the manual shows no bars and frames any more")
+	}
+	last := 0
+	for _, c := range "▁▂▃▄▅▆▇█" {
+		img := image.NewRGBA(img.Bounds())
+		block(img, img.Bounds(), c, ink, color.RGBA{})
+		inked := 0
+		for i := 3; i < len(img.Pix); i += 4 {
+			inked += int(img.Pix[i]) / 0xff
+		}
+		if inked <= last {
+			t.Errorf("%q has %d points, the bar below it %d", c, inked, last)
+		}
+		last = inked
 	}
 }

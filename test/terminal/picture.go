@@ -177,11 +177,17 @@ func block(img draw.Image, r image.Rectangle, c rune, fg, bg color.RGBA) bool {
 	mx, my := (r.Min.X+r.Max.X)/2, (r.Min.Y+r.Max.Y)/2
 	left, right := image.Rect(r.Min.X, my, mx+1, my+1), image.Rect(mx, my, r.Max.X, my+1)
 	up, down := image.Rect(mx, r.Min.Y, mx+1, my+1), image.Rect(mx, my, mx+1, r.Max.Y)
+	const gap = 3 // above and below bars
+	if eighths := int(c-'▁') + 1; eighths >= 1 && eighths <= 7 {
+		high := (r.Dy() - 2*gap) * eighths / 8
+		fill(image.Rect(r.Min.X, r.Max.Y-gap-high, r.Max.X, r.Max.Y-gap), fg)
+		return true
+	}
 	switch c {
 	case '█':
-		fill(image.Rect(r.Min.X, r.Min.Y+3, r.Max.X, r.Max.Y-3), fg)
+		fill(image.Rect(r.Min.X, r.Min.Y+gap, r.Max.X, r.Max.Y-gap), fg)
 	case '░':
-		fill(image.Rect(r.Min.X, r.Min.Y+3, r.Max.X, r.Max.Y-3), color.RGBA{mix(fg.R, bg.R), mix(fg.G, bg.G), mix(fg.B, bg.B), 0xff})
+		fill(image.Rect(r.Min.X, r.Min.Y+gap, r.Max.X, r.Max.Y-gap), color.RGBA{mix(fg.R, bg.R), mix(fg.G, bg.G), mix(fg.B, bg.B), 0xff})
 	case '─':
 		fill(left, fg)
 		fill(right, fg)
