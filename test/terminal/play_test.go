@@ -48,7 +48,7 @@ func TestAServerIsEvacuatedAndFilledAgainOnTheRealTerminal(t *testing.T) {
 	b.press("2", "g", "M")
 	b.sees("Maintenance of srv-1", "2 VMs: 2 move live", "PREVIEW, nothing has started")
 	b.press("new disks", "enter", "tab", "enter")
-	b.sees("Maintenance of srv-1", "under way", "moving")
+	b.sees("Maintenance of srv-1", "under way")
 	b.sees("2 of 2", "srv-1 in maintenance, safe to power off")
 	b.press("esc")
 	b.row("srv-1", "maintenance", "safe to")
